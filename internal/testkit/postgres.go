@@ -187,12 +187,5 @@ func (s *postgres) fill(ctx context.Context, template string, fill func(context.
 }
 
 func (s *postgres) exec(ctx context.Context, sql string) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, s.url("postgres"))
-	if err != nil {
-		return err
-	}
-	_, err = conn.Exec(ctx, sql)
-	return errors.Join(err, conn.Close(ctx))
+	return execOn(ctx, s.url("postgres"), sql)
 }

@@ -12,8 +12,6 @@ import (
 	"millrace/internal/testkit"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
-
 func connect(t *testing.T, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)

@@ -174,7 +174,8 @@ func (f *Fleet) Counts() Counts {
 
 // Run publishes until ctx is cancelled, waits up to five seconds for the
 // acknowledgements of what is under way, and returns nil. With the default
-// patience it never gives up on the broker, however long that is away.
+// patience it never gives up on the broker, however long that is away. A fleet
+// runs once.
 func (f *Fleet) Run(ctx context.Context) error {
 	life, end := context.WithCancel(ctx)
 	defer end()
@@ -190,6 +191,9 @@ func (f *Fleet) Run(ctx context.Context) error {
 		})
 	}
 	f.tick(life)
+	for _, l := range f.links {
+		close(l.in)
+	}
 	running.Wait()
 	select {
 	case err := <-failed:

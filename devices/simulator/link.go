@@ -49,9 +49,9 @@ func newLink(config linkConfig, room int) *link {
 // errUndelivered: a cancelled link could not deliver all it had taken.
 var errUndelivered = errors.New("stopped before the broker had acknowledged all")
 
-// run works until in is closed, or ctx is cancelled, and everything taken from in
-// is acknowledged; then it returns nil. After ctx is cancelled it takes nothing
-// more from in. An error says that messages may not have arrived.
+// run works until in is closed and everything from it is acknowledged; then it
+// returns nil. Once ctx is cancelled, the sender closes in and run has drainTime
+// for the rest. An error says that messages may not have arrived.
 func (l *link) run(ctx context.Context) error {
 	defer l.running.Wait()
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -63,7 +63,7 @@ func (l *link) run(ctx context.Context) error {
 		if err != nil {
 			return l.outcome(ctx, err)
 		}
-		err = l.pump(ctx, life, s)
+		err = l.pump(life, s)
 		s.close(err == nil)
 		if err == nil || life.Err() != nil {
 			return l.outcome(ctx, err)
@@ -76,15 +76,15 @@ func (l *link) run(ctx context.Context) error {
 	}
 }
 
-// outcome is run's answer: a cancelled link with nothing under way ends well.
+// outcome is run's answer: a cancelled link with nothing left ends well.
 func (l *link) outcome(ctx context.Context, err error) error {
 	if ctx.Err() == nil || err == nil {
 		return err
 	}
-	if len(l.pending) == 0 {
-		return nil
+	if left := len(l.pending) + len(l.in); left > 0 {
+		return fmt.Errorf("%w: %d messages under way", errUndelivered, left)
 	}
-	return fmt.Errorf("%w: %d messages under way", errUndelivered, len(l.pending))
+	return nil
 }
 
 // connect dials until it succeeds, patience ends, or nothing is left to do.
@@ -92,11 +92,8 @@ func (l *link) connect(ctx, life context.Context) (*session, error) {
 	began := time.Now()
 	first := l.wait == 0 // never connected: a wrong address should be told at once
 	for {
-		if ctx.Err() != nil && len(l.pending) == 0 {
-			return nil, ctx.Err()
-		}
 		attempt := life
-		if len(l.pending) == 0 {
+		if len(l.pending)+len(l.in) == 0 {
 			attempt = ctx
 		}
 		if !pause(attempt, l.wait) {
@@ -117,14 +114,13 @@ func (l *link) connect(ctx, life context.Context) (*session, error) {
 
 // pump sends what is pending, then what comes, until all is done (nil) or the
 // session fails.
-func (l *link) pump(ctx, life context.Context, s *session) error {
+func (l *link) pump(life context.Context, s *session) error {
 	for _, m := range l.pending {
 		s.queue <- m // has room for a window
 	}
 	if l.config.events.Connected != nil {
 		l.config.events.Connected(l.config.client, len(l.pending))
 	}
-	cancelled := ctx.Done()
 	for l.open || len(l.pending) > 0 {
 		in := l.in
 		if !l.open || len(l.pending) >= window || l.bytes >= windowBytes {
@@ -144,8 +140,6 @@ func (l *link) pump(ctx, life context.Context, s *session) error {
 		case err := <-s.failed:
 			l.settle(drained(s.acked))
 			return err
-		case <-cancelled:
-			l.open, cancelled = false, nil
 		case <-life.Done():
 			return life.Err()
 		}

@@ -1,0 +1,272 @@
+package mqttd
+
+import (
+	"fmt"
+
+	"millrace/ingest"
+	"millrace/telemetry"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// message is a PUBLISH taken apart. Its bytes are the buffer's.
+type message struct {
+	qos     byte
+	dup     bool
+	retain  bool
+	id      uint16
+	topic   []byte
+	alias   uint16
+	payload []byte
+	body    []byte // all behind the fixed header
+}
+
+// publish takes a message in: telemetry goes to the gate, the rest to mochi.
+func (c *conn) publish(flags byte, body *reader) (pass bool, err error) {
+	m, err := c.readMessage(flags, body)
+	if err != nil {
+		return false, err
+	}
+	if err := c.readTopic(&m); err != nil {
+		return false, err
+	}
+	if m.qos > 0 {
+		if err := c.admit(); err != nil {
+			return false, err
+		}
+	}
+	// An empty retained message is how a retained one is taken back
+	// [MQTT-3.3.1-6]; it says nothing of a device.
+	if !c.ours || m.retain && len(m.payload) == 0 {
+		if report := c.server.config.Events.Plain; report != nil {
+			report()
+		}
+		return true, nil
+	}
+	c.append(m)
+	return false, nil
+}
+
+// readMessage takes a PUBLISH apart (section 3.3).
+func (c *conn) readMessage(flags byte, body *reader) (message, error) {
+	m := message{qos: flags >> 1 & 3, dup: flags&8 != 0, retain: flags&1 != 0, body: body.rest}
+	if m.qos == 3 {
+		return m, c.malformed("PUBLISH with QoS 3") // [MQTT-3.3.1-4]
+	}
+	if m.dup && m.qos == 0 {
+		return m, c.violation("DUP on QoS 0") // [MQTT-3.3.1-2]
+	}
+	m.topic = body.field()
+	if m.qos > 0 {
+		if m.id = body.uint16(); m.id == 0 {
+			return m, c.violation("PUBLISH without a packet id") // [MQTT-2.2.1-3]
+		}
+	}
+	if c.version == 5 {
+		body.properties(func(id int, r *reader) bool { return publishProperty(&m, id, r) })
+	}
+	if body.bad {
+		return m, c.malformed("PUBLISH cannot be read")
+	}
+	m.payload = body.rest
+	return m, nil
+}
+
+// publishProperty reads one of the properties a client may set (section 3.3.2.3).
+func publishProperty(m *message, id int, r *reader) bool {
+	switch id {
+	case propPayloadFormat:
+		return r.byte() <= 1
+	case propMessageExpiry:
+		r.bytes(4)
+	case propContentType:
+		r.text()
+	case propResponseTopic:
+		return goodTopic(r.text()) // [MQTT-3.3.2-14]
+	case propCorrelationData:
+		r.field()
+	case propTopicAlias:
+		m.alias = r.uint16()
+		return m.alias != 0 // [MQTT-3.3.2-8]
+	case propUser:
+		r.text()
+		r.text()
+	default:
+		return false
+	}
+	return true
+}
+
+// readTopic finds the message's topic and route. The route of the topic before
+// is kept: most devices speak on one.
+func (c *conn) readTopic(m *message) error {
+	name := ""
+	if m.alias > 0 {
+		var err error
+		if name, err = c.readAlias(m); err != nil {
+			return err
+		}
+	}
+	if c.topic != "" && (string(m.topic) == c.topic || name == c.topic) {
+		return nil
+	}
+	if name == "" {
+		if !goodTopic(m.topic) {
+			return c.refuse("protocol", packets.Code{
+				Code:   packets.ErrTopicNameInvalid.Code,
+				Reason: fmt.Sprintf("%.60q is not a topic", m.topic),
+			})
+		}
+		name = string(m.topic)
+	}
+	c.topic = name
+	c.route, c.ours = c.server.config.Patterns.Match(name)
+	c.wantedAt = 0
+	return nil
+}
+
+// readAlias resolves or sets a topic alias (section 3.3.2.3.4).
+// name is the topic of an alias that stands for one.
+func (c *conn) readAlias(m *message) (name string, err error) {
+	if int(m.alias) > c.server.limits.Aliases {
+		return "", c.refuse("protocol", packets.Code{
+			Code:   packets.ErrTopicAliasInvalid.Code,
+			Reason: fmt.Sprintf("topic alias %d is larger than %d", m.alias, c.server.limits.Aliases),
+		})
+	}
+	if len(m.topic) > 0 {
+		if c.aliases == nil {
+			c.aliases = make(map[uint16]string)
+		}
+		if c.aliases[m.alias] != string(m.topic) {
+			if !goodTopic(m.topic) {
+				return "", nil // readTopic says so
+			}
+			c.aliases[m.alias] = string(m.topic)
+		}
+		return "", nil
+	}
+	name, set := c.aliases[m.alias]
+	if !set {
+		return "", c.violation(fmt.Sprintf("topic alias %d was never set", m.alias))
+	}
+	return name, nil
+}
+
+// admit holds the limit of messages in flight. An MQTT 5 client was told and
+// breaks the protocol; of others we read no more until there is room.
+func (c *conn) admit() error {
+	most := c.server.limits.InFlight
+	if c.version == 5 && c.inFlight() >= most {
+		return c.refuse("inflight", packets.Code{
+			Code:   packets.ErrReceiveMaximum.Code,
+			Reason: fmt.Sprintf("more than %d messages in flight", most),
+		}) // [MQTT-3.3.4-9]
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.queue) >= most && !c.closed {
+		c.cond.Wait()
+	}
+	if c.closed {
+		return errClosed
+	}
+	return nil
+}
+
+// inFlight is the number of messages the client may count as unacknowledged.
+func (c *conn) inFlight() int {
+	c.mu.Lock()
+	n := c.qos1
+	c.mu.Unlock()
+	return n + c.session.unreleased()
+}
+
+// append hands the message to the gate, and gives it its place in the order of
+// acknowledgements before: the gate may be done before Accept returns.
+func (c *conn) append(m message) {
+	p := &pending{conn: c, id: m.id, qos: m.qos, received: c.readAt}
+	if m.qos > 0 && c.again(m, p) {
+		return
+	}
+	p.size = int64(len(m.payload)) + overhead
+	if !c.server.room.take(p.size, m.qos > 0) {
+		c.dropped(p)
+		return
+	}
+	if m.retain || c.subscribed() {
+		p.forward = c.copyOf(m)
+	}
+	if m.qos > 0 || p.forward != nil {
+		p.queued = true
+		c.enqueue(p)
+	}
+	c.server.accept(c.message(m), p.finish)
+	if report := c.server.config.Events.Received; report != nil {
+		report(m.qos, len(m.payload))
+	}
+}
+
+// overhead is what a message costs in memory beside its payload, about.
+const overhead = 256
+
+// again recognises a message that is here already and gives p its answer.
+func (c *conn) again(m message, p *pending) bool {
+	var first *pending
+	var known bool
+	if m.qos == 2 {
+		first, known = c.session.receive(m.id, p)
+	} else if m.dup {
+		first = c.underway(m.id)
+		known = first != nil
+	}
+	if known {
+		if report := c.server.config.Events.Duplicate; report != nil {
+			report()
+		}
+	}
+	if m.qos == 1 {
+		c.mu.Lock()
+		c.qos1++
+		c.mu.Unlock()
+	}
+	if !known {
+		return false
+	}
+	c.enqueue(p)
+	if first != nil {
+		p.follow(first)
+	} else {
+		p.resolve(answer{}, nil)
+	}
+	return true
+}
+
+// dropped is a message for which there is no room: QoS 0, or the door stops.
+func (c *conn) dropped(p *pending) {
+	if p.qos > 0 {
+		c.session.settle(p, false)
+		c.Close()
+		return
+	}
+	p.failed(telemetry.ErrOverloaded)
+}
+
+func (c *conn) message(m message) ingest.Message {
+	out := ingest.Message{
+		Source: "mqtt", Topic: c.topic, Client: c.client,
+		Payload: m.payload, Publisher: c.principal, Wait: m.qos > 0,
+	}
+	c.route.Address(&out)
+	return c.named(out)
+}
+
+// named gives a message on a topic that leaves the device to the login its
+// device: without logins that is the user name if it is a device's, else the
+// client id. An id out of form is refused by the gate, which says so.
+func (c *conn) named(m ingest.Message) ingest.Message {
+	if c.route.Me && m.Device == "" {
+		m.Device = c.client
+	}
+	return m
+}

@@ -61,6 +61,10 @@ func ParseForm(name string) (Form, error) {
 	}
 }
 
+// Lines says whether the form is made of lines that stand for themselves, so
+// that a long text can be decoded in parts cut behind any newline.
+func (f Form) Lines() bool { return f == NDJSON || f == Line }
+
 // contentTypes maps media types to forms; the first of each form is the one to advertise.
 var contentTypes = []struct {
 	media string

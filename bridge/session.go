@@ -16,8 +16,10 @@ import (
 const (
 	connectTimeout = 10 * time.Second
 	// writeTimeout bounds one write to the other broker.
-	writeTimeout = 10 * time.Second
-	quiesce      = 250 // ms that a disconnect may take; it takes as long as its packet
+	writeTimeout = 5 * time.Second
+	// answerTime is how long leaving waits for the other broker's answer.
+	answerTime = 2 * time.Second
+	quiesce    = 250 // ms that a disconnect may take; it takes as long as its packet
 )
 
 // session is one connection to the other broker. Each has a paho client of its
@@ -29,7 +31,7 @@ type session struct {
 	client mqtt.Client
 	lost   chan error // room for one
 	resume bool       // the broker had kept the session
-	gone   bool       // the connection was lost; belongs to run's goroutine
+	gone   bool       // the connection was lost or left; belongs to run's goroutine
 }
 
 // errFull ends a session that had to leave messages.
@@ -139,13 +141,25 @@ func (s *session) run(ctx, life context.Context) error {
 	err := s.watch(ctx)
 	s.intake.close()
 	if ctx.Err() == nil {
-		s.client.Disconnect(quiesce) // what comes later is for the next session
+		s.leave() // what comes later is for the next session
 	}
 	s.drain(life)
-	s.client.Disconnect(quiesce)
+	s.leave()
 	stopHanding()
 	running.Wait()
 	return err
+}
+
+// leave disconnects, once the broker has read the acknowledgements. It answers
+// in order, so its answer to anything sent behind them says so. Without, a broker
+// that is just sending finds the connection closed, and forgets what it has not
+// yet read.
+func (s *session) leave() {
+	if !s.gone {
+		s.client.Unsubscribe("millrace/nothing").WaitTimeout(answerTime)
+		s.client.Disconnect(quiesce)
+		s.gone = true
+	}
 }
 
 // watch acknowledges, until the session is over for a reason.

@@ -43,7 +43,7 @@ func TestJSONArray(t *testing.T) {
 	f(`[{"x":1},{"x":2}]`, head+`{"x":1}}`+"\n"+head+`{"x":2}}`)
 	f(`[{"x":1},7,{"x":[1],"x":2}]`, head+`{"x":1}}`+
 		"\nrefused malformed: a reading is a JSON object, not a number: send {\"values\":{\"name\":1}}"+
-		"\nrefused malformed: duplicate object member name \"x\" after offset 9: send each name once")
+		"\nrefused malformed: duplicate object member name \"x\": send each name once")
 	f("[{\"x\":\"\xff\"},{\"x\":1}]", "refused malformed: not JSON: invalid UTF-8 within \"/x\" after offset 6\n"+head+`{"x":1}}`)
 	f(`[{"x":1},{"x":2}`, "error malformed: the JSON ends in the middle: send it whole")
 	f(`[{"x":1},{"x":2]`, "error malformed: not JSON: …")

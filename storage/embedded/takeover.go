@@ -110,6 +110,7 @@ func (s *Server) end(ctx context.Context, pids []int, sig syscall.Signal) ([]int
 		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return pids, fmt.Errorf("end process %d: %w", pid, err)
 		}
+		_ = syscall.Kill(pid, syscall.SIGCONT) // one that was stopped would not hear it
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

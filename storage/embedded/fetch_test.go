@@ -1,0 +1,91 @@
+package embedded
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// fetching is a server that has not looked for binaries yet.
+func fetching(t *testing.T, mirror string) *Server {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "millrace-fetch-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s, err := prepare(Config{
+		Listen: "127.0.0.1:0", Dir: filepath.Join(dir, "data", "postgres"), Elsewhere: filepath.Join(dir, "cache"), Mirror: mirror,
+		Progress: func(s string) { t.Log(s) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.unlock)
+	t.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
+	return s
+}
+
+func TestFetchedBinariesRun(t *testing.T) {
+	s := fetching(t, "")
+	got, err := s.fetch(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.major != newestFetchable {
+		t.Errorf("fetched version %d, want %d", got.major, newestFetchable)
+	}
+	s.unlock()
+	config := s.config
+	config.Binaries = got.bin
+	server, err := Start(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Close(); err != nil {
+		t.Error(err)
+	}
+	s.config.Mirror = "http://127.0.0.1:1" // the second time needs no network
+	if again, err := s.fetch(t.Context(), 0); err != nil || again != got {
+		t.Errorf("the second time: %v, %v", again, err)
+	}
+	left, err := filepath.Glob(filepath.Join(s.cache(), "fetch-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestFetchFailsWithTheRemedy(t *testing.T) {
+	nothing := httptest.NewServer(http.NotFoundHandler())
+	defer nothing.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	_, err := fetching(t, nothing.URL).fetch(t.Context(), 17)
+	if err == nil || !strings.Contains(err.Error(), "--postgres-binaries") || !strings.Contains(err.Error(), "17.5.0") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestBinariesOfAnotherVersionAreRefused(t *testing.T) {
+	s := fetching(t, "")
+	found := binaryFolders()
+	if len(found) == 0 {
+		t.Fatal("PostgreSQL is not installed: run 'make deps'")
+	}
+	s.config.Binaries = found[0]
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "PG_VERSION"), []byte("99\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.findInstall(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "was made by PostgreSQL 99") || !strings.Contains(err.Error(), "pg_upgrade") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -64,7 +64,6 @@ func TestFetchedBinariesRun(t *testing.T) {
 func TestFetchFailsWithTheRemedy(t *testing.T) {
 	nothing := httptest.NewServer(http.NotFoundHandler())
 	defer nothing.Close()
-	defer http.DefaultClient.CloseIdleConnections()
 	_, err := fetching(t, nothing.URL).fetch(t.Context(), 17)
 	if err == nil || !strings.Contains(err.Error(), "--postgres-binaries") || !strings.Contains(err.Error(), "17.5.0") {
 		t.Errorf("got %v", err)

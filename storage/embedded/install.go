@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -221,6 +222,7 @@ func unpack(folder string, version fetcher.PostgresVersion, mirror string) error
 		config = config.BinaryRepositoryURL(mirror)
 	}
 	failure := fetcher.NewDatabase(config).Start()
+	http.DefaultClient.CloseIdleConnections() // the fetcher's; nothing here uses them again
 	if _, err := os.Stat(filepath.Join(binaries, "bin", "initdb")); err != nil {
 		return failure
 	}

@@ -132,8 +132,13 @@ func (s *Server) enter(c *conn) {
 // nothing else: mochi's decoders have them.
 func (s *Server) serve(c *conn) {
 	defer s.serving.Done()
-	defer s.conns.leave(c)
-	defer c.release()
+	defer func() {
+		c.release()
+		s.conns.leave(c)
+		if report := s.config.Events.Closed; report != nil && c.opened {
+			report()
+		}
+	}()
 	defer func() {
 		if defect := recover(); defect != nil {
 			s.contain(c, defect)
@@ -163,9 +168,6 @@ func (c *conn) release() {
 	_ = c.Close()
 	c.giveBack(c.buf)
 	c.buf, c.pass = nil, nil
-	if report := c.server.config.Events.Closed; report != nil && c.session != nil {
-		report()
-	}
 }
 
 // interrupt ends a read under way, so that the connection sees that the door stops.

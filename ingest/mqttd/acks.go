@@ -97,14 +97,19 @@ func (p *pending) settled() bool {
 	return p.done
 }
 
-// enqueue gives p its place in the order.
-func (c *conn) enqueue(p *pending) {
+// enqueue gives p its place in the order. false: the connection is closed, and
+// nothing is taken from it any more.
+func (c *conn) enqueue(p *pending) bool {
 	c.mu.Lock()
-	c.queue = append(c.queue, p)
-	if p.done {
-		c.wakeLocked()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
 	}
-	c.mu.Unlock()
+	c.queue = append(c.queue, p)
+	if p.qos == 1 {
+		c.qos1++
+	}
+	return true
 }
 
 // unsettled are the QoS 1 messages whose append is under way.

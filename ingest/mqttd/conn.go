@@ -52,6 +52,7 @@ type conn struct {
 	deadline  time.Time // up to when the socket's deadline need not be moved
 	pass      []byte    // of the packet that mochi is taking in, what it has not read
 	connected bool      // CONNECT was passed on
+	opened    bool      // and answered with success
 	aliases   map[uint16]string
 	topic     string // of the message before, with its route
 	route     ingest.Route
@@ -123,6 +124,9 @@ func (c *conn) advance() error {
 // frame is the size of the next whole packet in the buffer, 0 if it is not there yet.
 func (c *conn) frame() (int, error) {
 	b := c.buf[c.r:c.w]
+	if len(b) > 0 && !c.connected && b[0] != packets.Connect<<4 {
+		return 0, c.violation("the first packet must be CONNECT") // [MQTT-3.1.0-1]; do not wait for its end
+	}
 	if len(b) < 2 {
 		return 0, nil
 	}
@@ -239,7 +243,7 @@ func (c *conn) drain() error {
 		c.cond.Wait()
 	}
 	c.mu.Unlock()
-	if c.connected {
+	if c.opened {
 		c.end(packets.ErrServerShuttingDown)
 	}
 	return errStopping
@@ -250,7 +254,7 @@ func (c *conn) drain() error {
 func (c *conn) refuse(limit string, why packets.Code) error {
 	c.server.refused(limit)
 	switch {
-	case c.session != nil:
+	case c.opened:
 		c.end(why)
 	case c.version == 5:
 		c.reject(why)

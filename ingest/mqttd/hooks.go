@@ -53,7 +53,8 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 		c.reject(loginCode(err))
 		return false
 	}
-	if !h.server.sessions.mayTake(cl.ID, principal.Device) && !principal.Open {
+	c.client, c.principal = cl.ID, principal
+	if !h.server.sessions.open(c, pk.Connect.Clean) {
 		h.server.refused("auth")
 		c.reject(packets.Code{
 			Code:   packets.ErrClientIdentifierNotValid.Code,
@@ -61,7 +62,6 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 		})
 		return false
 	}
-	c.principal = principal
 	return true
 }
 
@@ -98,7 +98,6 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, pk packets.Packet) {
 	if !ok {
 		return
 	}
-	c.client = cl.ID
 	c.keepalive = time.Duration(pk.Connect.Keepalive) * time.Second
 	c.deadline = time.Time{}
 	if c.keepalive == 0 {
@@ -110,13 +109,13 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, pk packets.Packet) {
 	h.server.takeWill(c, cl, pk)
 }
 
-// OnSessionEstablished gives the connection its session.
-func (h *hook) OnSessionEstablished(cl *mqtt.Client, pk packets.Packet) {
+// OnSessionEstablished asks once more whether the login still stands.
+func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	c, ok := cl.Net.Conn.(*conn)
 	if !ok {
 		return
 	}
-	c.session = h.server.sessions.open(c, pk.Connect.Clean)
+	c.opened = true
 	if report := h.server.config.Events.Opened; report != nil {
 		report(c.version)
 	}

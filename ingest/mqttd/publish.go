@@ -186,7 +186,9 @@ func (c *conn) inFlight() int {
 // acknowledgements before: the gate may be done before Accept returns.
 func (c *conn) append(m message) {
 	p := &pending{conn: c, id: m.id, qos: m.qos, received: c.readAt}
-	if m.qos > 0 && c.again(m, p) {
+	first, again := c.again(m, p)
+	if again {
+		c.repeat(p, first)
 		return
 	}
 	p.size = int64(len(m.payload)) + overhead
@@ -197,9 +199,11 @@ func (c *conn) append(m message) {
 	if m.retain || c.subscribed() {
 		p.forward = c.copyOf(m)
 	}
-	if m.qos > 0 || p.forward != nil {
-		p.queued = true
-		c.enqueue(p)
+	p.queued = m.qos > 0 || p.forward != nil
+	if p.queued && !c.enqueue(p) {
+		c.server.room.give(p.size)
+		c.dropped(p)
+		return
 	}
 	c.server.accept(c.message(m), p.finish)
 	if report := c.server.config.Events.Received; report != nil {
@@ -210,39 +214,35 @@ func (c *conn) append(m message) {
 // overhead is what a message costs in memory beside its payload, about.
 const overhead = 256
 
-// again recognises a message that is here already and gives p its answer.
-func (c *conn) again(m message, p *pending) bool {
-	var first *pending
-	var known bool
-	if m.qos == 2 {
-		first, known = c.session.receive(m.id, p)
-	} else if m.dup {
+// again says whether the message is here already; first is its append under way,
+// nil if it is over.
+func (c *conn) again(m message, p *pending) (first *pending, again bool) {
+	switch {
+	case m.qos == 2:
+		return c.session.receive(m.id, p)
+	case m.qos == 1 && m.dup:
 		first = c.underway(m.id)
-		known = first != nil
 	}
-	if known {
-		if report := c.server.config.Events.Duplicate; report != nil {
-			report()
-		}
+	return first, first != nil
+}
+
+// repeat gives a message sent again the answer of the first.
+func (c *conn) repeat(p, first *pending) {
+	if report := c.server.config.Events.Duplicate; report != nil {
+		report()
 	}
-	if m.qos == 1 {
-		c.mu.Lock()
-		c.qos1++
-		c.mu.Unlock()
+	if !c.enqueue(p) {
+		return
 	}
-	if !known {
-		return false
-	}
-	c.enqueue(p)
 	if first != nil {
 		p.follow(first)
 	} else {
 		p.resolve(answer{}, nil)
 	}
-	return true
 }
 
-// dropped is a message for which there is no room: QoS 0, or the door stops.
+// dropped is a message for which there is no room: QoS 0, or the connection has
+// ended.
 func (c *conn) dropped(p *pending) {
 	if p.qos > 0 {
 		c.session.settle(p, false)

@@ -14,7 +14,7 @@ func (c *conn) screen(packet []byte) (pass bool, err error) {
 	_, head := varint(packet[1:])
 	body := reader{rest: packet[1+head:]}
 	if !c.connected {
-		return c.screenConnect(kind, &body)
+		return c.screenConnect(&body)
 	}
 	switch kind {
 	case packets.Publish:
@@ -42,12 +42,9 @@ func (c *conn) malformed(what string) error {
 	return c.refuse("protocol", packets.Code{Code: packets.ErrMalformedPacket.Code, Reason: what})
 }
 
-// screenConnect sees that the first packet is a CONNECT of a protocol we speak;
-// what else there is to say of it is said in the hook, when mochi has decoded it.
-func (c *conn) screenConnect(kind byte, body *reader) (pass bool, err error) {
-	if kind != packets.Connect {
-		return false, c.violation("the first packet must be CONNECT") // [MQTT-3.1.0-1]
-	}
+// screenConnect sees that a CONNECT is of a protocol we speak; what else there is
+// to say of it is said in the hook, when mochi has decoded it.
+func (c *conn) screenConnect(body *reader) (pass bool, err error) {
 	name, level := string(body.field()), body.byte()
 	if body.bad || name != "MQTT" && name != "MQIsdp" {
 		return false, c.violation("not an MQTT CONNECT")

@@ -3,13 +3,15 @@ package mqttd
 import (
 	"sync"
 	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 // session is what MQTT remembers of a client id between connections, as far as
 // telemetry goes; subscriptions and forwarded messages are mochi's.
 type session struct {
-	client string
 	device string // of the login: nobody else may take the session over
+	brief  bool   // a clean one of MQTT 3: it ends with its connection
 
 	mu   sync.Mutex // guards the rest
 	conn *conn      // the connection that has it, or had it last
@@ -28,31 +30,36 @@ type sessions struct {
 	of map[string]*session
 }
 
-// mayTake says whether a login of device may use the client id: with logins,
-// a session belongs to the device that made it.
-func (s *sessions) mayTake(client, device string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	old := s.of[client]
-	return old == nil || old.device == device
-}
-
-// open gives the connection its session: the one there is, or a new one if fresh.
-func (s *sessions) open(c *conn, fresh bool) *session {
+// open gives the connection its session: the one there is, or a new one if clean
+// is asked for. The connection that had it is closed. false: with logins, a
+// session belongs to the device that made it, and this is another.
+func (s *sessions) open(c *conn, clean bool) bool {
 	s.mu.Lock()
 	old := s.of[c.client]
-	if old == nil || fresh {
-		s.of[c.client] = &session{client: c.client, device: c.principal.Device, conn: c}
+	if old != nil && old.device != c.principal.Device && !c.principal.Open {
+		s.mu.Unlock()
+		return false
 	}
-	now := s.of[c.client]
+	brief := clean && c.version < 5
+	if old == nil || clean || old.brief {
+		s.of[c.client] = &session{device: c.principal.Device, brief: brief, conn: c}
+	}
+	c.session = s.of[c.client]
 	s.mu.Unlock()
 	if old != nil {
-		old.stopWill()
+		old.leave()
 	}
-	if now == old {
-		now.resume(c)
+	if old == c.session {
+		c.session.resume(c)
 	}
-	return now
+	return true
+}
+
+// leave closes the connection that has the session: another one takes over
+// [MQTT-3.1.4-3].
+func (s *session) leave() {
+	s.stopWill()
+	s.holder().end(packets.ErrSessionTakenOver)
 }
 
 // close ends the session if c still has it.
@@ -84,6 +91,8 @@ func (s *session) holder() *conn {
 	return s.conn
 }
 
+// resume gives the session to c, with the appends under way of the connection
+// that had it. That one is closed: nothing enters its queue any more.
 func (s *session) resume(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

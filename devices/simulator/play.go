@@ -184,8 +184,11 @@ func (p *player) layout() (layout, error) {
 			}
 			continue
 		}
+		if errors.Is(err, io.EOF) {
+			return d.choose(t.columns[t.time])
+		}
 		if broken := (*rowError)(nil); !errors.As(err, &broken) {
-			return d.choose(t.columns[t.time]) // the end; another error shows when playing
+			return given, err
 		}
 	}
 }

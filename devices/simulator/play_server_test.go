@@ -44,6 +44,7 @@ func TestPlayShipsToMosquitto(t *testing.T) {
 // A broker that is killed in the middle and comes back: the play goes on, and
 // all of it is acknowledged.
 func TestPlayOutlivesMosquitto(t *testing.T) {
+	t.Parallel()
 	broker := testkit.Mosquitto(t)
 	config := suez(t, broker.Addr())
 	var acknowledged, lost atomic.Int64
@@ -70,5 +71,32 @@ func TestPlayOutlivesMosquitto(t *testing.T) {
 	end := <-over
 	if end.err != nil || end.report.Acknowledged != 22287 || acknowledged.Load() != 22287 {
 		t.Errorf("%v; report is %+v", end.err, end.report)
+	}
+}
+
+func TestPlayParkingToMosquitto(t *testing.T) {
+	broker := testkit.Mosquitto(t, "max_queued_messages 0")
+	report, err := simulator.Play(t.Context(), simulator.PlayConfig{
+		Broker: simulator.Broker{URL: broker.Addr()},
+		File:   recording(t, "birmingham-parking.csv"), Device: "SystemCodeNumber", Time: "LastUpdated",
+		Connections: 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Rows != 35717 || report.Acknowledged != 35717 || report.Devices != 30 || len(report.Rejected) != 0 ||
+		report.Renamed["NIA North"] != "NIA-North" {
+		t.Errorf("report is %+v", report)
+	}
+}
+
+// The ships' times leave no doubt which number is the month.
+func TestTheLayoutOfShipsIsFound(t *testing.T) {
+	broker := newRecorder(t)
+	config := suez(t, broker.addr)
+	config.TimeLayout = ""
+	report, err := simulator.Play(t.Context(), config)
+	if err != nil || report.TimeLayout != "02/01/2006 15:04" || report.Acknowledged != 22287 {
+		t.Errorf("%v; report is %+v", err, report)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -41,12 +42,15 @@ type term struct {
 	ctx    context.Context // ends when the handler cannot be waited for any longer
 	cancel context.CancelFunc
 	over   chan struct{} // closed when no more batch may be begun
-	// busy is held while a batch of this term is handled.
-	busy sync.Mutex
+	// busy is held while a batch of this term is handled or committed. It
+	// protects marks and committed.
+	busy      sync.Mutex
+	marks     map[int32]kgo.EpochOffset // handled and not yet committed
+	committed time.Time
 }
 
 func newTerm(ctx context.Context) *term {
-	t := &term{over: make(chan struct{})}
+	t := &term{over: make(chan struct{}), marks: make(map[int32]kgo.EpochOffset), committed: time.Now()}
 	// The handler may finish its batch when the consumer ends: see session.end.
 	t.ctx, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return t
@@ -62,14 +66,19 @@ func (c *Consumer) session(ctx context.Context) error {
 	if s.client, err = c.topic.log.newClient(s.options()...); err != nil {
 		return err
 	}
-	// Ended by s.client's closing at the latest.
-	stop := context.AfterFunc(ctx, func() { s.end(ctx, c.config.Grace) })
-	defer stop()
 	defer s.client.CloseAllowingRebalance()
+	settled := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(settled)
+		s.commit(ctx, s.end(ctx, c.config.Grace))
+	})
+	defer func() {
+		if !stop() {
+			<-settled
+		}
+	}()
 	for ctx.Err() == nil {
-		fetches := s.client.PollRecords(ctx, c.config.MaxBatch)
-		t := s.term.Load() // exact: a rebalance waits for AllowRebalance
-		s.client.AllowRebalance()
+		fetches, t := s.poll(ctx)
 		if ctx.Err() != nil {
 			break
 		}
@@ -81,6 +90,17 @@ func (c *Consumer) session(ctx context.Context) error {
 		}
 	}
 	return context.Cause(ctx)
+}
+
+// poll waits for records, at most until something must be committed, and
+// answers the term they belong to.
+func (s *session) poll(ctx context.Context) (kgo.Fetches, *term) {
+	ctx, cancel := context.WithTimeout(ctx, commitEvery)
+	defer cancel()
+	fetches := s.client.PollRecords(ctx, s.config.MaxBatch)
+	t := s.term.Load() // exact: a rebalance waits for AllowRebalance
+	s.client.AllowRebalance()
+	return fetches, t
 }
 
 func (s *session) options() []kgo.Opt {
@@ -96,13 +116,11 @@ func (s *session) options() []kgo.Opt {
 		kgo.AdjustFetchOffsetsFn(s.claim),
 		kgo.OnPartitionsAssigned(s.assigned),
 		kgo.OnPartitionsRevoked(func(ctx context.Context, _ *kgo.Client, _ map[string][]int32) {
-			s.end(ctx, s.config.Grace)
-			_ = s.client.CommitMarkedOffsets(ctx) // a hint: what fails is committed by the next
+			s.commit(ctx, s.end(ctx, s.config.Grace))
 		}),
 		kgo.OnPartitionsLost(func(ctx context.Context, _ *kgo.Client, _ map[string][]int32) { s.end(ctx, 0) }),
 		kgo.BlockRebalanceOnPoll(),
-		kgo.AutoCommitMarks(),
-		kgo.AutoCommitInterval(time.Second),
+		kgo.DisableAutoCommit(),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchMaxPartitionBytes(4 << 20),
 		kgo.FetchMaxBytes(fetchAll),
@@ -111,15 +129,33 @@ func (s *session) options() []kgo.Opt {
 }
 
 // end ends the term: no batch of it is begun any more, and one that is being
-// handled has the time of grace.
-func (s *session) end(ctx context.Context, grace time.Duration) {
+// handled has the time of grace. It answers what is left to commit.
+func (s *session) end(ctx context.Context, grace time.Duration) map[int32]kgo.EpochOffset {
 	t := s.term.Swap(newTerm(ctx))
 	close(t.over)
 	timer := time.AfterFunc(grace, t.cancel)
-	t.busy.Lock()   // waits for the batch
-	t.busy.Unlock() //nolint:staticcheck // an empty section on purpose
+	t.busy.Lock() // waits for the batch
+	defer t.busy.Unlock()
 	timer.Stop()
 	t.cancel()
+	return t.marks
+}
+
+// How often handled offsets are committed, and how long that may take.
+const (
+	commitEvery = time.Second
+	commitLimit = 2 * time.Second
+)
+
+// commit tells Kafka how far the handler is, for tools that show lag. It is a
+// hint, and what fails is committed by the next.
+func (s *session) commit(ctx context.Context, marks map[int32]kgo.EpochOffset) {
+	if len(marks) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitLimit)
+	defer cancel()
+	s.client.CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{s.topic.name: marks}, nil)
 }
 
 // assigned is told the assignment. Where there is none, nothing is fetched and
@@ -203,40 +239,62 @@ func (s *session) skipped(partition int32, from, to int64) {
 	s.events.skipped(s.topic.name, s.group, partition, to-from)
 }
 
-// work hands one poll's records to the handler, again and again until it has
-// kept them, the term is over or ctx ends.
+// work hands one poll's records to the handler, and commits from time to time.
+// While busy is held, no rebalance can begin: a commit never waits for one.
 func (s *session) work(ctx context.Context, t *term, fetches kgo.Fetches) error {
 	marks := s.decode(fetches)
-	if len(s.batch) == 0 {
-		return nil
-	}
 	t.busy.Lock()
 	defer t.busy.Unlock()
-	wait := backoff{}
-	for {
-		select {
-		case <-t.over:
-			return nil
-		default:
+	if len(s.batch) > 0 {
+		kept, err := s.handle(ctx, t)
+		if err != nil {
+			return err
 		}
+		if kept {
+			maps.Copy(t.marks, marks)
+		}
+	}
+	if !t.isOver() && time.Since(t.committed) >= commitEvery {
+		s.commit(ctx, t.marks)
+		clear(t.marks)
+		t.committed = time.Now()
+	}
+	return nil
+}
+
+// handle hands s.batch to the handler, again and again until it has kept it
+// (true), or the term is over or ctx ends. The caller holds t.busy.
+func (s *session) handle(ctx context.Context, t *term) (kept bool, err error) {
+	wait := backoff{}
+	for !t.isOver() {
 		began := time.Now()
 		err := s.handler.Handle(t.ctx, s.batch)
 		if err == nil {
 			s.events.handled(s.topic.name, s.group, len(s.batch), time.Since(began))
-			s.client.MarkCommitOffsets(map[string]map[int32]kgo.EpochOffset{s.topic.name: marks})
-			return nil
+			return true, nil
 		}
 		if errors.Is(err, telemetry.ErrFenced) {
-			return err
+			return false, err
 		}
 		if t.ctx.Err() != nil {
-			return nil
+			break
 		}
 		s.events.retried(s.topic.name, s.group, err)
 		s.log.Warn("cannot handle records; trying again", "records", len(s.batch), "err", err)
 		if !t.pause(ctx, wait.next()) {
-			return nil
+			break
 		}
+	}
+	return false, nil
+}
+
+// isOver says whether no batch may be begun in this term any more.
+func (t *term) isOver() bool {
+	select {
+	case <-t.over:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -280,6 +338,8 @@ func (s *session) failure(ctx context.Context, fetches kgo.Fetches) error {
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
+		case errors.Is(e.Err, context.DeadlineExceeded) && e.Topic == "":
+			continue // the poll's own limit
 		case errors.As(e.Err, &group):
 			s.log.Warn("the group is not well; the client joins again", "err", e.Err)
 			s.events.retried(s.topic.name, s.group, e.Err)

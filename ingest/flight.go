@@ -256,7 +256,7 @@ func (f *flight) send(ctx context.Context) {
 // land counts one append down; the last one tells the outcome.
 func (f *flight) land(_ telemetry.Position, err error) {
 	if err != nil {
-		f.failure.CompareAndSwap(nil, &err)
+		f.fail(err)
 	}
 	if f.pending.Add(-1) > 0 {
 		return
@@ -269,6 +269,10 @@ func (f *flight) land(_ telemetry.Position, err error) {
 	f.rest()
 	done(outcome)
 }
+
+// fail keeps the first error. It stands apart from land so that an append that
+// does not fail does not allocate an error's place.
+func (f *flight) fail(err error) { f.failure.CompareAndSwap(nil, &err) }
 
 func (f *flight) tell(o Outcome) {
 	events, m := &f.gate.events, &f.message

@@ -19,50 +19,69 @@ import (
 // errSilent is an answer of 408.
 var errSilent = errors.New("no byte of the body came in time")
 
+// inFlight is how many parts of a body may await their acknowledgement: enough
+// to keep the log busy, few enough that one request cannot fill its buffers.
+const inFlight = 32
+
 // take reads the body, lets the gate accept it part by part, and collects what
-// became of it. Each part is acknowledged before the next is read: a client
-// that sends faster than the log takes is slowed down by its own connection.
+// became of it. A client that sends faster than the log takes is slowed down by
+// its own connection.
 func (h *handler) take(w http.ResponseWriter, r *http.Request, m Message) answer {
-	var a answer
 	body, err := h.open(w, r)
 	if err != nil {
-		a.err = err
-		return a
+		return answer{err: err}
 	}
 	defer body.Close()
 	b := &buffer{handler: h}
 	defer b.release()
-	for a.err == nil {
-		part, last, err := h.part(body, b, m.Form.Lines())
-		if err != nil {
-			a.err = bodyError(err)
+	p := &parts{handler: h}
+	for last := false; !last && err == nil && p.err == nil; {
+		if m.Payload, last, err = h.part(body, b, m.Form.Lines()); err != nil {
+			err = bodyError(err)
 			break
 		}
-		if len(part) > 0 || !m.Form.Lines() {
-			m.Payload = part
-			h.pass(r.Context(), m, &a)
-		}
-		if last {
-			break
+		if len(m.Payload) > 0 || !m.Form.Lines() {
+			p.accept(r.Context(), m)
 		}
 	}
-	return a
+	for p.err == nil && len(p.waiting) > 0 {
+		p.await(r.Context())
+	}
+	if p.err == nil {
+		p.err = err
+	}
+	return p.answer
 }
 
-// pass lets the gate accept one part and waits for its outcome. When the client
-// goes away it waits no longer; the outcome then finds nobody and is dropped.
-func (h *handler) pass(ctx context.Context, m Message, a *answer) {
+// parts are the parts of a body on their way through the gate, oldest first.
+type parts struct {
+	answer
+	handler *handler
+	waiting []chan Outcome
+}
+
+func (p *parts) accept(ctx context.Context, m Message) {
+	if len(p.waiting) == inFlight {
+		p.await(ctx)
+	}
 	outcome := make(chan Outcome, 1)
-	h.gate.Accept(ctx, m, func(o Outcome) { outcome <- o })
-	late := time.NewTimer(h.limits.Answer)
+	p.waiting = append(p.waiting, outcome)
+	p.handler.gate.Accept(ctx, m, func(o Outcome) { outcome <- o })
+}
+
+// await takes in the outcome of the oldest part. When the client goes away it
+// waits no longer; the outcome then finds nobody and is dropped.
+func (p *parts) await(ctx context.Context) {
+	late := time.NewTimer(p.handler.limits.Answer)
 	defer late.Stop()
 	select {
-	case o := <-outcome:
-		a.add(o, h.gate.limits.Refusals)
+	case o := <-p.waiting[0]:
+		p.waiting = p.waiting[1:]
+		p.add(o, p.handler.gate.limits.Refusals)
 	case <-ctx.Done():
-		a.err = ctx.Err()
+		p.err = fmt.Errorf("%w: the client went away", telemetry.ErrClosed)
 	case <-late.C:
-		a.err = fmt.Errorf("%w: the log has not acknowledged within %s", telemetry.ErrUnavailable, h.limits.Answer)
+		p.err = fmt.Errorf("%w: the log has not acknowledged within %s", telemetry.ErrUnavailable, p.handler.limits.Answer)
 	}
 }
 
@@ -99,7 +118,7 @@ type buffer struct {
 	ended   bool   // the body has no more
 }
 
-const firstRead = 16 << 10
+const firstRead = 32 << 10
 
 // read reads once, into at most so many bytes in all. It grows when full.
 func (b *buffer) read(body io.Reader, most int) error {
@@ -168,7 +187,9 @@ func (h *handler) open(w http.ResponseWriter, r *http.Request) (io.ReadCloser, e
 		control: http.NewResponseController(w),
 		silence: h.limits.Silence,
 	}
-	limited := func(from io.Reader) io.Reader { return &expanded{from: from, left: h.limits.ExpandedBytes, most: h.limits.ExpandedBytes} }
+	limited := func(from io.Reader) io.Reader {
+		return &expanded{from: from, left: h.limits.ExpandedBytes, most: h.limits.ExpandedBytes}
+	}
 	switch encoding := r.Header.Get("Content-Encoding"); encoding {
 	case "", "identity":
 		return sent, nil

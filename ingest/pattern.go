@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -99,7 +100,7 @@ func parsePattern(text string) (pattern, error) {
 		}
 	}
 	if text == "" || len(text) > 65535 || strings.ContainsAny(text, "\x00") {
-		return one, fmt.Errorf("is not a topic filter: write something like sensors/{device}/data")
+		return one, errors.New("is not a topic filter: write something like sensors/{device}/data")
 	}
 	seen := map[levelKind]bool{}
 	parts := strings.Split(text, "/")
@@ -109,7 +110,7 @@ func parsePattern(text string) (pattern, error) {
 			return one, err
 		}
 		if l.kind == levelRest && i < len(parts)-1 {
-			return one, fmt.Errorf("# may only be the last level")
+			return one, errors.New("# may only be the last level")
 		}
 		if seen[l.kind] && (l.kind == levelDevice || l.kind == levelMetric) {
 			return one, fmt.Errorf("%s may stand only once", part)
@@ -142,12 +143,12 @@ func (one *pattern) settle(seen map[levelKind]bool, explicit bool) error {
 	switch {
 	case one.levels[0].text == sparkplugLevel && (!explicit || one.form == format.Sparkplug):
 		if seen[levelDevice] || seen[levelMetric] {
-			return fmt.Errorf("Sparkplug topics name their devices by themselves: write spBv1.0/#") //nolint:staticcheck // a name
+			return errors.New("topics of Sparkplug name their devices by themselves: write spBv1.0/#")
 		}
 		one.form, one.me = format.Sparkplug, false
 		return nil
 	case one.form == format.Sparkplug:
-		return fmt.Errorf("a Sparkplug topic begins with spBv1.0/")
+		return errors.New("a Sparkplug topic begins with spBv1.0/")
 	case seen[levelMetric]:
 		if explicit && one.form != format.Value {
 			return fmt.Errorf("{metric} is for bare values, not for %s: leave one of them out", one.form)

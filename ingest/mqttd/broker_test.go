@@ -135,7 +135,8 @@ func TestTheDeviceOfMe(t *testing.T) {
 	c := dialRaw(t, open)
 	c.login(4, true, "sensor-1")
 	c.send(publishPacket(4, 0, 0, "v1/devices/me/telemetry", "{}"))
-	if m := gate.next(t); m.Device != "sensor-1" {
+	m := gate.next(t)
+	if m.keep(); m.Device != "sensor-1" {
 		t.Fatalf("the device is %q", m.Device)
 	}
 	for _, s := range []*Server{open, locked} {
@@ -143,9 +144,10 @@ func TestTheDeviceOfMe(t *testing.T) {
 		c.send(loginPacket(4, "anything at all", "truck-7", "truck-7"))
 		c.packet()
 		c.send(publishPacket(4, 0, 0, "v1/devices/me/telemetry", "{}"))
-		if m := gate.next(t); m.Device != "truck-7" {
+		if m = gate.next(t); m.Device != "truck-7" {
 			t.Fatalf("the device is %q", m.Device)
 		}
+		m.keep()
 	}
 }
 

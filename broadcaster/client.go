@@ -304,3 +304,10 @@ func (c *Client) drop(r Reason) {
 	c.hub.unregister(c)
 	c.hub.events.closed(c.kind, r)
 }
+
+// Behind says whether the client has not yet taken what it was given.
+func (c *Client) Behind() bool {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return c.out.draining
+}

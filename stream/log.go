@@ -63,7 +63,8 @@ func Open(ctx context.Context, c Config) (*Log, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	l := &Log{config: c, readers: make(chan struct{}, maxReaders)}
-	client, err := l.newClient()
+	// A broker that accepts and then says nothing is given up in time, too.
+	client, err := l.newClient(kgo.RequestTimeoutOverhead(c.ConnectTimeout))
 	if err != nil {
 		return nil, fmt.Errorf("stream: %w", err)
 	}

@@ -58,9 +58,9 @@ func recoverDir(dir string) (crashed bool, err error) {
 		crashed = crashed || torn
 	}
 	if crashed || !exists(filepath.Join(dir, sequencesName)) && len(seen.windows) > 0 {
-		err = seen.write(dir)
+		return crashed, seen.write(dir)
 	}
-	return crashed, err
+	return crashed, nil
 }
 
 // recovery of one partition.

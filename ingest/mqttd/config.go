@@ -47,6 +47,9 @@ type Limits struct {
 	Aliases       int           // topic aliases a client (MQTT 5); default 32
 	Subscriptions int           // a client; default 256
 	Forwards      int           // messages that wait to be written to a subscriber; default 32
+	Kept          int           // QoS 1 and 2 messages a subscriber has not acknowledged, present or away; default 256
+	Retained      int           // topics with a retained message; default 100,000
+	Sessions      int           // client ids remembered, connected or not; default 50,000
 	Session       time.Duration // how long a session outlives its connection; default 1 h
 	Stuck         time.Duration // a write that makes no progress closes the connection; default 30 s
 	Drain         time.Duration // for pending appends when the door stops; default 5 s
@@ -65,6 +68,10 @@ func (l Limits) withDefaults() Limits {
 	l.Aliases = min(l.Aliases, 65_535)
 	or(&l.Subscriptions, 256)
 	or(&l.Forwards, 32)
+	or(&l.Kept, 256)
+	l.Kept = min(l.Kept, 65_535)
+	or(&l.Retained, 100_000)
+	or(&l.Sessions, 50_000)
 	or(&l.Session, time.Hour)
 	or(&l.Stuck, 30*time.Second)
 	or(&l.Drain, 5*time.Second)
@@ -84,7 +91,8 @@ type Events struct {
 	Opened func(version byte)
 	Closed func()
 	// Refused: a connection or a client was turned away. limit is one word:
-	// connections, address, login, auth, packet, inflight, subscriptions, protocol.
+	// connections, address, sessions, login, auth, keepalive, packet, inflight,
+	// subscriptions, retained, protocol.
 	Refused func(limit string)
 	// Received: a telemetry message of size bytes went to the gate.
 	Received func(qos byte, size int)
@@ -93,6 +101,8 @@ type Events struct {
 	Acknowledged func(n int, oldest time.Duration)
 	// Plain: a message outside every telemetry topic was passed on.
 	Plain func()
+	// Missed: a subscriber did not keep up and lost a message.
+	Missed func()
 	// Duplicate: a re-sent message was recognised and not appended again.
 	Duplicate func()
 	// Dropped: a QoS 0 message was not appended.

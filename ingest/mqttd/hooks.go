@@ -26,7 +26,7 @@ func (h *hook) ID() string { return "millrace" }
 func (h *hook) Provides(b byte) bool {
 	switch b {
 	case mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPacketEncode, mqtt.OnSessionEstablish,
-		mqtt.OnSessionEstablished, mqtt.OnDisconnect, mqtt.OnClientExpired, mqtt.OnSubscribed, mqtt.OnUnsubscribed:
+		mqtt.OnSessionEstablished, mqtt.OnDisconnect, mqtt.OnClientExpired, mqtt.OnPublishDropped, mqtt.OnSubscribed, mqtt.OnUnsubscribed:
 		return true
 	}
 	return false
@@ -54,15 +54,12 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 		return false
 	}
 	c.client, c.principal = cl.ID, principal
-	if !h.server.sessions.open(c, pk.Connect.Clean) {
-		h.server.refused("auth")
-		c.reject(packets.Code{
-			Code:   packets.ErrClientIdentifierNotValid.Code,
-			Reason: "another device has this client id; use one of your own",
-		})
-		return false
+	limit, why := h.server.sessions.open(c, pk.Connect.Clean)
+	if limit != "" {
+		h.server.refused(limit)
+		c.reject(why)
 	}
-	return true
+	return limit == ""
 }
 
 // checkConnect finds what the standard forbids in a CONNECT and mochi lets
@@ -154,6 +151,13 @@ func (h *hook) OnPacketEncode(_ *mqtt.Client, pk packets.Packet) packets.Packet 
 		pk.Properties.MaximumPacketSize = uint32(h.server.limits.PacketBytes)
 	}
 	return pk
+}
+
+// OnPublishDropped counts what a subscriber was too slow for.
+func (h *hook) OnPublishDropped(*mqtt.Client, packets.Packet) {
+	if report := h.server.config.Events.Missed; report != nil {
+		report()
+	}
 }
 
 // OnSubscribed counts what was granted.

@@ -190,6 +190,29 @@ func TestManySubscriptionsAreRefused(t *testing.T) {
 	}
 }
 
+func TestRetainedAndSessionLimits(t *testing.T) {
+	gate := newHandGate()
+	s, _ := start(t, Config{Gate: gate, Limits: Limits{Retained: 1, Sessions: 2}})
+	// mochi itself retains messages below $SYS; they have used the limit up.
+	c, late := dialRaw(t, s), dialRaw(t, s)
+	c.login(5, true, "c")
+	c.send(publishPacket(5, 3, 1, "telemetry/a", "x"))
+	gate.next(t).keep()
+	c.want(ackPacket(puback, 1))
+	late.login(4, true, "late")
+	late.subscribe(4, "telemetry/#", 0)
+	late.ping()
+	c.send(publishPacket(5, 3, 2, "plain", "x"))
+	if end := c.ends(); end[0] != 0xe0 || end[2] != 0x97 {
+		t.Fatalf("got % x, want DISCONNECT 0x97", end)
+	}
+	third := dialRaw(t, s)
+	third.send(connectPacket(5, true, "third"))
+	if ack := third.ends(); ack[0] != 0x20 || ack[3] != 0x97 {
+		t.Fatalf("got % x, want CONNACK 0x97", ack)
+	}
+}
+
 func TestMochisLogHasNoPayloads(t *testing.T) {
 	var log bytes.Buffer
 	handler := quiet{textHandler(&log)}

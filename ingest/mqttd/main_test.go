@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -20,6 +19,12 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// What this door is wired with.
+var (
+	_ Gate     = (*ingest.Gate)(nil)
+	_ Patterns = (*ingest.Patterns)(nil)
+)
 
 // patience bounds every wait of these tests; reaching it is a failure.
 const patience = 20 * time.Second
@@ -283,8 +288,3 @@ const (
 	pubrel  = 0x62
 	pubcomp = 0x70
 )
-
-// debugLog shows the door's log when a test is run with -v.
-func debugLog(t testing.TB) *slog.Logger {
-	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-}

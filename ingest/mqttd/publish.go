@@ -38,6 +38,12 @@ func (c *conn) publish(flags byte, body *reader) (pass bool, err error) {
 	// An empty retained message is how a retained one is taken back
 	// [MQTT-3.3.1-6]; it says nothing of a device.
 	if !c.ours || m.retain && len(m.payload) == 0 {
+		if m.retain && len(m.payload) > 0 && !c.server.mayRetain(c.topic) {
+			return false, c.refuse("retained", packets.Code{
+				Code:   packets.ErrQuotaExceeded.Code,
+				Reason: fmt.Sprintf("the limit of %d retained messages is reached", c.server.limits.Retained),
+			})
+		}
 		if report := c.server.config.Events.Plain; report != nil {
 			report()
 		}
@@ -196,6 +202,8 @@ func (c *conn) append(m message) {
 		c.dropped(p)
 		return
 	}
+	// At the limit telemetry goes its way all the same, it just is not retained.
+	m.retain = m.retain && c.server.mayRetain(c.topic)
 	if m.retain || c.subscribed() {
 		p.forward = c.copyOf(m)
 	}

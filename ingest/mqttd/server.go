@@ -81,6 +81,7 @@ func Listen(config Config) (*Server, error) {
 		conns:    registry{by: make(map[string]int), all: make(map[*conn]struct{})},
 	}
 	s.subscribers.by = make(map[string]map[string]struct{})
+	s.sessions.most = s.limits.Sessions
 	s.room = newRoom(s.limits.BufferedBytes)
 	s.work, s.cancel = context.WithCancel(context.Background())
 	s.mochi = s.newMochi()
@@ -97,6 +98,7 @@ func (s *Server) newMochi() *mqtt.Server {
 	can.MaximumClientWritesPending = int32(s.limits.Forwards)
 	can.MaximumSessionExpiryInterval = uint32(s.limits.Session / time.Second)
 	can.MaximumPacketSize = uint32(max(s.limits.PacketBytes, s.limits.LoginBytes))
+	can.MaximumInflight = uint16(s.limits.Kept)
 	can.ReceiveMaximum = uint16(s.limits.InFlight)
 	can.TopicAliasMaximum = uint16(s.limits.Aliases)
 	can.Compatibilities.NoInheritedPropertiesOnAck = true

@@ -1,6 +1,7 @@
 package mqttd
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -26,19 +27,30 @@ type session struct {
 
 // sessions are those of all clients. Safe for concurrent use.
 type sessions struct {
-	mu sync.Mutex
-	of map[string]*session
+	most int
+	mu   sync.Mutex
+	of   map[string]*session // mu
 }
 
 // open gives the connection its session: the one there is, or a new one if clean
-// is asked for. The connection that had it is closed. false: with logins, a
-// session belongs to the device that made it, and this is another.
-func (s *sessions) open(c *conn, clean bool) bool {
+// is asked for. The connection that had it is closed. limit is not "" if there is
+// none to be had: there are too many, or, with logins, it belongs to another device.
+func (s *sessions) open(c *conn, clean bool) (limit string, why packets.Code) {
 	s.mu.Lock()
 	old := s.of[c.client]
 	if old != nil && old.device != c.principal.Device && !c.principal.Open {
 		s.mu.Unlock()
-		return false
+		return "auth", packets.Code{
+			Code:   packets.ErrClientIdentifierNotValid.Code,
+			Reason: "another device has this client id; use one of your own",
+		}
+	}
+	if old == nil && len(s.of) >= s.most {
+		s.mu.Unlock()
+		return "sessions", packets.Code{
+			Code:   packets.ErrQuotaExceeded.Code,
+			Reason: fmt.Sprintf("the limit of %d sessions is reached", s.most),
+		}
 	}
 	brief := clean && c.version < 5
 	if old == nil || clean || old.brief {
@@ -52,7 +64,7 @@ func (s *sessions) open(c *conn, clean bool) bool {
 	if old == c.session {
 		c.session.resume(c)
 	}
-	return true
+	return "", packets.Code{}
 }
 
 // leave closes the connection that has the session: another one takes over

@@ -84,6 +84,16 @@ func (c *conn) copyOf(m message) *packets.Packet {
 	return p
 }
 
+// mayRetain says whether the limit leaves room for a retained message of the topic.
+func (s *Server) mayRetain(topic string) bool {
+	retained := s.mochi.Topics.Retained
+	if retained.Len() < s.limits.Retained {
+		return true
+	}
+	_, replaces := retained.Get(topic)
+	return replaces
+}
+
 // lender holds mochi's inline client under whose name a client's messages are
 // forwarded; made when the first one is.
 type lender struct {

@@ -101,7 +101,8 @@ func (k TokenKey) Check(token string, now time.Time) (subject string, err error)
 	text, found := strings.CutPrefix(token, ReaderPrefix)
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text[:min(len(text), maxReaderToken)])
 	body := len(raw) - sha256.Size
-	if !found || err != nil || body < 9 || !hmac.Equal(raw, k.sign(raw[:body:body])) || raw[0] != readerVersion {
+	folded := strings.ContainsAny(token, "\r\n") // which the decoder skips
+	if !found || folded || err != nil || body < 9 || !hmac.Equal(raw, k.sign(raw[:body:body])) || raw[0] != readerVersion {
 		return "", fmt.Errorf("devices: %w: this is no reader token of this server: ask for a new one", telemetry.ErrUnauthorized)
 	}
 	end := time.Unix(int64(binary.BigEndian.Uint64(raw[1:9])), 0)

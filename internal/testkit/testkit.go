@@ -66,3 +66,7 @@ func poll(limit time.Duration, cond func() (bool, error)) error {
 		<-tick.C
 	}
 }
+
+// Stop stops the servers that the process's tests shared, for a TestMain that
+// does not end in [Main].
+func Stop() { shared.stop() }

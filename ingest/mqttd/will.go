@@ -67,12 +67,22 @@ func (s *Server) leaveWill(c *conn, err error) {
 	c.session.mu.Lock()
 	defer c.session.mu.Unlock()
 	if c.session.conn == c { // else it has come back already
-		c.session.will = time.AfterFunc(w.delay, func() {
-			if !s.stopping() {
-				s.publishWill(c, w)
-			}
-		})
+		c.session.will = time.AfterFunc(w.delay, func() { s.publishDue(c, w) })
 	}
+}
+
+// publishDue publishes a delayed will. It is the one append that no connection
+// stands behind: drain, which takes the same lock, either sees it or prevents it.
+func (s *Server) publishDue(c *conn, w *will) {
+	s.sessions.mu.Lock()
+	if s.stopping() {
+		s.sessions.mu.Unlock()
+		return
+	}
+	s.appends.Add(1)
+	s.sessions.mu.Unlock()
+	defer s.appends.Done()
+	s.publishWill(c, w)
 }
 
 func (s *Server) publishWill(c *conn, w *will) {

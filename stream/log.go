@@ -216,19 +216,48 @@ func (t *Topic) describe(ctx context.Context) (description, error) {
 	return description{log: binary.BigEndian.Uint64(detail.ID[:8]), partitions: len(ids)}, nil
 }
 
-// offsets of all partitions, in their order, from one of kadm's listings.
-func offsets(listed kadm.ListedOffsets, topic string, partitions int) ([]int64, error) {
+// offsets of all partitions, in their order. A partition whose leader is just
+// moving is asked again.
+func (t *Topic) offsets(ctx context.Context, partitions int,
+	list func(context.Context, ...string) (kadm.ListedOffsets, error),
+) ([]int64, error) {
+	for try := 1; ; try++ {
+		next, err := t.listed(ctx, partitions, list)
+		if err == nil || !kerr.IsRetriable(err) || try == leaderTries {
+			return next, err
+		}
+		t.log.client.ForceMetadataRefresh()
+		if !pause(ctx, leaderPause) {
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// How often and after which time a partition that has no leader is asked again:
+// longer than an election takes.
+const (
+	leaderTries = 20
+	leaderPause = 250 * time.Millisecond
+)
+
+func (t *Topic) listed(ctx context.Context, partitions int,
+	list func(context.Context, ...string) (kadm.ListedOffsets, error),
+) ([]int64, error) {
+	listed, err := list(ctx, t.name)
+	if err != nil {
+		return nil, fmt.Errorf("%w (%w)", err, telemetry.ErrUnavailable)
+	}
 	next := slices.Repeat([]int64{-1}, partitions)
-	for id, o := range listed[topic] {
+	for id, o := range listed[t.name] {
 		if o.Err != nil {
-			return nil, fmt.Errorf("offsets of %s, partition %d: %w", topic, id, o.Err)
+			return nil, fmt.Errorf("partition %d: %w (%w)", id, o.Err, telemetry.ErrUnavailable)
 		}
 		if int(id) < partitions {
 			next[id] = o.Offset
 		}
 	}
 	if i := slices.Index(next, -1); i >= 0 {
-		return nil, fmt.Errorf("offsets of %s: no answer for partition %d (%w)", topic, i, telemetry.ErrUnavailable)
+		return nil, fmt.Errorf("no answer for partition %d (%w)", i, telemetry.ErrUnavailable)
 	}
 	return next, nil
 }

@@ -105,11 +105,14 @@ func (p *Producer) Append(ctx context.Context, e telemetry.Entry, done func(tele
 // [telemetry.ErrOverloaded] at once.
 func (p *Producer) TryAppend(_ context.Context, e telemetry.Entry, done func(telemetry.Position, error)) {
 	a := p.newAppend(e, done)
-	if !p.room.TryAcquire(a.cost) {
+	switch {
+	case p.closing.Err() != nil:
+		a.fail(telemetry.ErrClosed)
+	case !p.room.TryAcquire(a.cost):
 		a.fail(telemetry.ErrOverloaded)
-		return
+	default:
+		p.produce(a)
 	}
-	p.produce(a)
 }
 
 // wait takes room from the buffer.

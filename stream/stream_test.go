@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 func bubble(t *testing.T, f func(*testing.T, *kfake.Cluster, stream.Config)) {
 	synctest.Test(t, func(t *testing.T) {
 		var network kfake.VirtualNetwork
-		cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(network.Listen))
+		cluster, err := kfake.NewCluster(kfake.Ports(9092, 9093, 9094), kfake.ListenFn(network.Listen))
 		if err != nil {
 			t.Fatal(err)
 		}

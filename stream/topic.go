@@ -30,20 +30,12 @@ func (t *Topic) Bounds(ctx context.Context) (first, next telemetry.Cursor, err e
 	if err != nil {
 		return first, next, fmt.Errorf("stream: %w", err)
 	}
-	starts, err := t.log.admin.ListStartOffsets(ctx, t.name)
-	if err != nil {
-		return first, next, fmt.Errorf("stream: first offsets of %s: %w (%w)", t.name, err, telemetry.ErrUnavailable)
-	}
-	ends, err := t.log.admin.ListEndOffsets(ctx, t.name)
-	if err != nil {
-		return first, next, fmt.Errorf("stream: next offsets of %s: %w (%w)", t.name, err, telemetry.ErrUnavailable)
-	}
 	first.Log, next.Log = about.log, about.log
-	if first.Next, err = offsets(starts, t.name, about.partitions); err != nil {
-		return first, next, fmt.Errorf("stream: %w", err)
+	if first.Next, err = t.offsets(ctx, about.partitions, t.log.admin.ListStartOffsets); err != nil {
+		return first, next, fmt.Errorf("stream: first offsets of %s: %w", t.name, err)
 	}
-	if next.Next, err = offsets(ends, t.name, about.partitions); err != nil {
-		return first, next, fmt.Errorf("stream: %w", err)
+	if next.Next, err = t.offsets(ctx, about.partitions, t.log.admin.ListEndOffsets); err != nil {
+		return first, next, fmt.Errorf("stream: next offsets of %s: %w", t.name, err)
 	}
 	return first, next, nil
 }

@@ -181,7 +181,7 @@ func TestLogins(t *testing.T) {
 
 func TestADeviceSeesItsOwnTelemetryOnly(t *testing.T) {
 	gate := newHandGate()
-	s, _ := start(t, Config{Gate: gate, Auth: tokens{}})
+	s, _ := start(t, Config{Gate: gate, Auth: tokens{}, Patterns: defaultPatterns(t)})
 	a, b := dialRaw(t, s), dialRaw(t, s)
 	a.send(loginPacket(5, "a", "a", "a"))
 	a.packet()

@@ -20,6 +20,11 @@ func TestAPortTakenNamesAddressAndFlag(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), config.Addr) || !strings.Contains(err.Error(), "--mqtt") {
 		t.Fatalf("got %v", err)
 	}
+	config.Addr = "127.0.0.1:0"
+	unused, err := Listen(config)
+	if err != nil || unused.Close() != nil {
+		t.Fatalf("a door that is not run: %v", err)
+	}
 	config.Addr = "nowhere.invalid:1"
 	if _, err = Listen(config); err == nil || !strings.Contains(err.Error(), "--mqtt") {
 		t.Fatalf("got %v", err)

@@ -117,6 +117,12 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // Connections is the number of connections there are.
 func (s *Server) Connections() int { return s.conns.len() }
 
+// Close lets go of the address of a door that is not run.
+func (s *Server) Close() error {
+	s.cancel()
+	return s.listener.Close()
+}
+
 // Run lets clients in until ctx is cancelled. Then it takes no more connections
 // and reads no more messages, waits up to [Limits].Drain for the appends under
 // way, acknowledges them, closes the connections and returns nil. It is called

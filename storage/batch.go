@@ -3,9 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"millrace/telemetry"
@@ -15,19 +13,24 @@ import (
 // series, sorted into new and late values, committed. It is reused, and belongs
 // to one writer.
 //
-//	records ─fill─▶ values ─resolve─▶ series ids, newest times ─classify─▶ rows │ late
-//	                                                                         commit
+//	records ─fill─▶ rows                    newer than all their series has: new for certain
+//	           │──▶ late                    not newer: looked up behind the fence's lock
+//	           └──▶ unknown ─resolve─▶ one of the two, once the series' newest time is read
 type batch struct {
 	h        *Handler
 	reading  telemetry.Reading // reused: parsing a like reading allocates nothing
 	progress []*progress
 	records  []kept
-	values   []value
+	unknown  []value
+	late     []value
 	rows     []row
-	late     []int32 // indexes of values
-	days     []day   // of all values
+	texts    []string // of the rows
+	series   []place  // of the rows, each once
+	sorted   []row    // memory for group
+	days     []day    // of all values
 	seen     map[string]time.Time
 	encoded  []byte // rows as COPY wants them
+	values   int    // in all
 	bytes    int    // of the records
 	skipped  int    // records that were kept before
 }
@@ -42,7 +45,7 @@ type kept struct {
 	device   string
 }
 
-// value is one metric of a record.
+// value is one metric of a record, on its way to become a row.
 type value struct {
 	place
 	record int32
@@ -50,11 +53,20 @@ type value struct {
 	value  telemetry.Value
 }
 
-// row is a value that goes into samples.
+// row is a value that goes into samples. It holds no pointer, so that the
+// garbage collector passes over the tens of thousands of them.
 type row struct {
-	at
-	value telemetry.Value
+	time   int64 // Unix microseconds
+	number float64
+	id     int32 // of the series
+	mark   int32 // index of batch.series
+	text   int32 // index of batch.texts, or noText
+	kind   telemetry.Kind
 }
+
+const noText = -1
+
+func (r *row) place() at { return at{r.id, r.time} }
 
 // batchBytes bounds the records of a transaction, whose texts may be long.
 const batchBytes = 16 << 20
@@ -112,7 +124,6 @@ func (b *batch) commitSome(ctx context.Context, records []telemetry.Record, faul
 	}
 	err := b.resolve(ctx)
 	if err == nil {
-		b.classify()
 		err = b.commit(ctx)
 	}
 	if err != nil {
@@ -151,12 +162,14 @@ func (b *batch) report(start time.Time) {
 }
 
 func (b *batch) reset() {
-	b.progress, b.bytes, b.skipped = b.progress[:0], 0, 0
-	clear(b.records) // they point at payloads
-	clear(b.values)
-	clear(b.rows)
-	b.records, b.values, b.rows = b.records[:0], b.values[:0], b.rows[:0]
-	b.late, b.days = b.late[:0], b.days[:0]
+	b.progress, b.bytes, b.values, b.skipped = b.progress[:0], 0, 0, 0
+	clear(b.records) // they point at payloads, devices and texts
+	clear(b.unknown)
+	clear(b.late)
+	clear(b.texts)
+	clear(b.series)
+	b.records, b.unknown, b.late, b.texts, b.series = b.records[:0], b.unknown[:0], b.late[:0], b.texts[:0], b.series[:0]
+	b.rows, b.days = b.rows[:0], b.days[:0]
 	if b.seen == nil {
 		b.seen = make(map[string]time.Time)
 	}
@@ -168,7 +181,7 @@ func (b *batch) fill(records []telemetry.Record, fault *dataError) int {
 	b.reset()
 	var p *progress
 	for i := range records {
-		if len(b.values) >= b.h.sink.cfg.BatchRows || b.bytes >= batchBytes {
+		if b.values >= b.h.sink.cfg.BatchRows || b.bytes >= batchBytes {
 			return i
 		}
 		r := &records[i]
@@ -225,133 +238,4 @@ func (b *batch) follow(p *progress, offset int64) {
 	}
 	p.to = offset + 1
 	p.records++
-}
-
-// read is the record's values, or its refusal.
-func (b *batch) read(k *kept) {
-	r := &b.reading
-	err := telemetry.ParseReading(k.Value, r)
-	if err == nil {
-		err = r.Check(k.Received)
-	} else {
-		*r = telemetry.Reading{} // undefined after an error
-	}
-	if err != nil {
-		k.refuse(err)
-		return
-	}
-	p := k.progress
-	d := p.device(r.Device)
-	k.device = d.name
-	if k.Received.Unix()-d.seen >= int64(seenEvery/time.Second) {
-		d.seen = k.Received.Unix()
-		b.seen[d.name] = k.Received
-	}
-	micros := r.Time.UnixMicro()
-	if today := dayOf(micros); len(b.days) == 0 || b.days[len(b.days)-1] != today {
-		b.days = append(b.days, today)
-	}
-	hint := -1
-	for i := range r.Metrics {
-		hint = p.find(d, r.Metrics[i].Name, hint)
-		b.values = append(b.values, value{
-			place: place{d, int32(hint)}, record: int32(len(b.records) - 1),
-			time: micros, value: r.Metrics[i].Value,
-		})
-	}
-}
-
-func (k *kept) refuse(err error) {
-	var refusal *telemetry.Refusal
-	if !errors.As(err, &refusal) {
-		refusal = telemetry.Refuse(telemetry.ReasonMalformed, "%v", err)
-	}
-	k.reason, k.detail = refusal.Reason, refusal.Detail
-}
-
-// resolve learns the ids and newest times of the series that are seen for the
-// first time, in a round trip each.
-func (b *batch) resolve(ctx context.Context) error {
-	var nameless, unknown []place
-	for i := range b.values {
-		s := b.values[i].series()
-		if s.newest != newestUnknown {
-			continue
-		}
-		s.newest = newestNever // once in the lists is enough; corrected below
-		unknown = append(unknown, b.values[i].place)
-		if s.id == 0 {
-			nameless = append(nameless, b.values[i].place)
-		}
-	}
-	if len(unknown) == 0 {
-		return nil
-	}
-	for _, p := range unknown {
-		p.series().newest = newestUnknown
-	}
-	if len(nameless) > 0 {
-		if err := b.h.sink.db.identify(ctx, nameless, b.firstSeen(nameless)); err != nil {
-			return classed(err)
-		}
-	}
-	return b.load(ctx, unknown)
-}
-
-// firstSeen is the time of receipt for the devices that may be new.
-func (b *batch) firstSeen(nameless []place) map[string]time.Time {
-	seen := make(map[string]time.Time, len(nameless))
-	for _, p := range nameless {
-		at, ok := b.seen[p.device.name]
-		if !ok {
-			at = time.Unix(p.device.seen, 0)
-		}
-		seen[p.device.name] = at
-	}
-	return seen
-}
-
-// load reads the newest times of series that are not new in the database.
-func (b *batch) load(ctx context.Context, unknown []place) error {
-	byID := make(map[int32]place, len(unknown))
-	ids := make([]int32, 0, len(unknown))
-	for _, p := range unknown {
-		if s := p.series(); s.newest == newestUnknown {
-			byID[s.id] = p
-			ids = append(ids, s.id)
-		}
-	}
-	if len(ids) == 0 {
-		return nil
-	}
-	err := b.h.sink.db.newest(ctx, b.h.sink.db.pool, ids, func(l latest) {
-		byID[l.id].series().newest = l.time.UnixMicro()
-	})
-	if err != nil {
-		return fmt.Errorf("newest times of %d series: %w", len(ids), err)
-	}
-	for _, p := range unknown {
-		if s := p.series(); s.newest == newestUnknown {
-			s.newest = newestNever
-		}
-	}
-	return nil
-}
-
-// classify divides the values into those newer than all their series has, which
-// are new for certain, and late ones, which have to be looked up.
-func (b *batch) classify() {
-	for i := range b.values {
-		v := &b.values[i]
-		s := v.series()
-		if v.time <= s.newest {
-			b.late = append(b.late, int32(i))
-			continue
-		}
-		s.newest = v.time
-		b.rows = append(b.rows, row{at{s.id, v.time}, v.value})
-		b.records[v.record].fresh = true
-	}
-	slices.Sort(b.days)
-	b.days = slices.Compact(b.days)
 }

@@ -87,13 +87,13 @@ func (b *batch) commit(ctx context.Context) error {
 // duplicate, another value for the same time a conflict, the rest is new. It
 // runs behind the fence's lock, so nobody adds a value to these series meanwhile.
 func (b *batch) settleLate(ctx context.Context, tx pgx.Tx) error {
-	b.sortRows()
+	b.group()
 	if len(b.late) == 0 {
 		return nil
 	}
 	places := make([]at, len(b.late))
-	for i, v := range b.late {
-		places[i] = at{b.values[v].series().id, b.values[v].time}
+	for i := range b.late {
+		places[i] = at{b.late[i].series().id, b.late[i].time}
 	}
 	there := make(map[at]telemetry.Value)
 	err := b.h.sink.db.lookup(ctx, tx, places, func(i int, number *float64, text *string) {
@@ -103,21 +103,21 @@ func (b *batch) settleLate(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	ahead := len(b.rows) // rows beyond are late ones, out of order
-	for i, v := range b.late {
+	for i := range b.late {
+		v := &b.late[i]
 		have, ok := there[places[i]]
 		if !ok {
-			have, ok = search(b.rows[:ahead], places[i])
+			have, ok = b.search(b.rows[:ahead], places[i])
 		}
 		if ok {
-			b.again(&b.values[v], have)
+			b.again(v, have)
 			continue
 		}
-		there[places[i]] = b.values[v].value
-		b.rows = append(b.rows, row{places[i], b.values[v].value})
-		b.records[b.values[v].record].fresh = true
+		there[places[i]] = v.value
+		b.add(v)
 	}
 	if len(b.rows) > ahead {
-		b.sortRows()
+		slices.SortFunc(b.rows, func(x, y row) int { return compareAt(x.place(), y.place()) })
 	}
 	return nil
 }
@@ -146,10 +146,30 @@ func show(v telemetry.Value) string {
 	return text
 }
 
-// sortRows puts the rows of a series next to each other: an index over (series,
-// time) is then touched page by page, and a columnstore gets whole runs.
-func (b *batch) sortRows() {
-	slices.SortFunc(b.rows, func(x, y row) int { return compareAt(x.at, y.at) })
+// group puts the rows of a series next to each other, in order of their ids: an
+// index over (series, time) is then touched page by page, and a columnstore gets
+// whole runs. The rows of a series stand in order of time already, so counting
+// places them; comparing them all took longer than encoding them.
+func (b *batch) group() {
+	order, counts := make([]int32, len(b.series)), make([]int32, len(b.series)) // by mark
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(x, y int32) int { return cmp.Compare(b.series[x].series().id, b.series[y].series().id) })
+	for i := range b.rows {
+		counts[b.rows[i].mark]++
+	}
+	next := int32(0)
+	for _, m := range order {
+		counts[m], next = next, next+counts[m]
+	}
+	b.sorted = slices.Grow(b.sorted[:0], len(b.rows))[:len(b.rows)]
+	for i := range b.rows {
+		m := b.rows[i].mark
+		b.sorted[counts[m]] = b.rows[i]
+		counts[m]++
+	}
+	b.rows, b.sorted = b.sorted, b.rows
 }
 
 func compareAt(x, y at) int {
@@ -159,12 +179,12 @@ func compareAt(x, y at) int {
 	return cmp.Compare(x.time, y.time)
 }
 
-func search(rows []row, p at) (telemetry.Value, bool) {
-	i, ok := slices.BinarySearchFunc(rows, p, func(r row, p at) int { return compareAt(r.at, p) })
+func (b *batch) search(rows []row, p at) (telemetry.Value, bool) {
+	i, ok := slices.BinarySearchFunc(rows, p, func(r row, p at) int { return compareAt(r.place(), p) })
 	if !ok {
 		return telemetry.Value{}, false
 	}
-	return rows[i].value, true
+	return b.value(&rows[i]), true
 }
 
 // count gives each record to exactly one of stored, duplicates, dead.

@@ -110,12 +110,12 @@ var rollSQL = []string{
 	`delete from rollup_1m r using unnest($1::timestamptz[]) slot
 	 where r.bucket >= slot and r.bucket < slot + interval '10 minutes'`,
 	`insert into rollup_1m
-	 select s.series_id, date_trunc('minute', s."time", 'UTC'),
-		count(s.value), sum(s.value), min(s.value), max(s.value),
-		(array_agg(s.value order by s."time"))[1], (array_agg(s.value order by s."time" desc))[1]
-	 from unnest($1::timestamptz[]) slot
-	 join samples s on s."time" >= slot and s."time" < slot + interval '10 minutes' and s.value is not null
-	 group by 1, 2`,
+	 select n.id, s.* from unnest($1::timestamptz[]) slot cross join series n cross join lateral (
+		select date_trunc('minute', v."time", 'UTC'), count(v.value), sum(v.value), min(v.value), max(v.value),
+			(array_agg(v.value order by v."time"))[1], (array_agg(v.value order by v."time" desc))[1]
+		from samples v
+		where v.series_id = n.id and v."time" >= slot and v."time" < slot + interval '10 minutes' and v.value is not null
+		group by 1 offset 0) s`,
 	`delete from rollup_1h r using (
 		select distinct date_trunc('hour', slot, 'UTC') as hour from unnest($1::timestamptz[]) slot) h
 	 where r.bucket = h.hour`,

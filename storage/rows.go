@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"millrace/telemetry"
 )
 
 // copySignature begins a binary COPY: the signature, no flags, no extension
@@ -72,26 +74,26 @@ func (b *batch) packed(ctx context.Context, tx pgx.Tx) error {
 func (b *batch) encode() {
 	dst := append(b.encoded[:0], copySignature...)
 	for i := range b.rows {
-		dst = appendRow(dst, &b.rows[i])
+		dst = b.appendRow(dst, &b.rows[i])
 	}
 	b.encoded = append(dst, 0xff, 0xff)
 }
 
-func appendRow(dst []byte, r *row) []byte {
+func (b *batch) appendRow(dst []byte, r *row) []byte {
 	dst = append(dst, 0, 4, 0, 0, 0, 8) // four fields; the first has eight bytes
 	dst = binary.BigEndian.AppendUint64(dst, uint64(r.time-postgresEpoch))
 	dst = append(dst, 0, 0, 0, 4)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(r.id))
-	if r.value.HasNumber() {
-		dst = append(dst, 0, 0, 0, 8)
-		dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(r.value.Number()))
-	} else {
+	if r.kind == telemetry.KindText {
 		dst = append(dst, 0xff, 0xff, 0xff, 0xff)
+	} else {
+		dst = append(dst, 0, 0, 0, 8)
+		dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(r.number))
 	}
-	if !r.value.HasText() {
+	if r.text == noText {
 		return append(dst, 0xff, 0xff, 0xff, 0xff)
 	}
-	text := r.value.Text()
+	text := b.texts[r.text]
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(text)))
 	return append(dst, text...)
 }
@@ -102,13 +104,11 @@ func (b *batch) unnest(ctx context.Context, tx pgx.Tx) error {
 		numbers, texts := make([]*float64, len(some)), make([]*string, len(some))
 		for i := range some {
 			times[i], ids[i] = time.UnixMicro(some[i].time), some[i].id
-			if some[i].value.HasNumber() {
-				n := some[i].value.Number()
-				numbers[i] = &n
+			if some[i].kind != telemetry.KindText {
+				numbers[i] = &some[i].number
 			}
-			if some[i].value.HasText() {
-				s := some[i].value.Text()
-				texts[i] = &s
+			if some[i].text != noText {
+				texts[i] = &b.texts[some[i].text]
 			}
 		}
 		_, err := tx.Exec(ctx, `

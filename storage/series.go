@@ -33,7 +33,8 @@ type partition struct {
 
 type device struct {
 	name   string
-	seen   int64 // Unix seconds: what the database has, or is told by the current batch
+	since  time.Time // receipt of the first reading seen of it here
+	seen   int64     // Unix seconds: what the database has, or is told by the current batch
 	series []series
 	index  map[string]int32 // of series, once they are many
 }
@@ -43,19 +44,20 @@ type series struct {
 	metric string
 	newest int64 // Unix microseconds of the newest value stored, or newestUnknown, newestNever
 	id     int32 // in the database; 0: not known yet
+	mark   int32 // the batch's index of it, if that has this series there
 }
 
 // manySeries is the length from which looking through a device's series in
 // order costs more than a map.
 const manySeries = 32
 
-func (p *partition) device(name string) *device {
+func (p *partition) device(name string, received time.Time) *device {
 	d := p.devices[name]
 	if d == nil {
 		if p.devices == nil {
 			p.devices, p.names = make(map[string]*device), make(map[string]string)
 		}
-		d = &device{name: name}
+		d = &device{name: name, since: received}
 		p.devices[name] = d
 	}
 	return d
@@ -120,20 +122,20 @@ func (p place) series() *series { return &p.device.series[p.at] }
 // if the batch fails, and so two sinks that make the same series wait for each
 // other only this long. Rows are inserted in one order everywhere, so they
 // cannot wait for each other in a circle.
-func (db *DB) identify(ctx context.Context, places []place, seen map[string]time.Time) error {
+func (db *DB) identify(ctx context.Context, places []place) error {
 	slices.SortFunc(places, func(a, b place) int {
 		return cmp.Or(strings.Compare(a.device.name, b.device.name), strings.Compare(a.series().metric, b.series().metric))
 	})
 	names, metrics := make([]string, len(places)), make([]string, len(places))
 	at := make([]time.Time, len(places))
 	for i, p := range places {
-		names[i], metrics[i], at[i] = p.device.name, p.series().metric, seen[p.device.name]
+		names[i], metrics[i], at[i] = p.device.name, p.series().metric, p.device.since
 	}
 	var q pgx.Batch
 	q.Queue(`
 		insert into devices (name, created, seen)
-		select name, min(at), max(at) from unnest($1::text[], $2::timestamptz[]) k(name, at)
-		group by name order by name collate "C" on conflict do nothing`, names, at)
+		select name, at, at from unnest($1::text[], $2::timestamptz[]) k(name, at)
+		group by name, at order by name collate "C" on conflict do nothing`, names, at)
 	fresh := make(map[int32]bool)
 	q.Queue(`
 		insert into series (device, metric)

@@ -32,21 +32,23 @@ create view dirty_slots as select distinct slot from rollup_dirty;
 create view dirty_hours as select distinct date_trunc('hour', slot, 'UTC') as hour from rollup_dirty;
 create view dirty_days as select distinct date_trunc('day', slot, 'UTC') as day from rollup_dirty;
 
--- device and metric are grouping columns so that a condition on them reaches the index.
+-- The values of a slot, read series by series: that is what the index of samples
+-- is for ("offset 0" keeps the planner at it), and so a condition on device or
+-- metric leaves few series to read.
 create view telemetry_1m as
 select r.bucket, n.device, n.metric, r.count, r.sum, r.min, r.max, r.first, r.last, r.sum / r.count as avg
 from rollup_1m r join series n on n.id = r.series_id
 where not exists (select from rollup_dirty d where d.slot = date_bin('10 minutes', r.bucket, '2000-01-01Z'))
 union all
-select date_trunc('minute', s."time", 'UTC') as bucket, n.device, n.metric,
-    count(s.value), sum(s.value), min(s.value), max(s.value),
-    (array_agg(s.value order by s."time"))[1],
-    (array_agg(s.value order by s."time" desc))[1],
-    sum(s.value) / count(s.value)
-from dirty_slots d
-join samples s on s."time" >= d.slot and s."time" < d.slot + interval '10 minutes' and s.value is not null
-join series n on n.id = s.series_id
-group by 1, 2, 3;
+select s.bucket, n.device, n.metric, s.count, s.sum, s.min, s.max, s.first, s.last, s.sum / s.count
+from dirty_slots d cross join series n cross join lateral (
+    select date_trunc('minute', v."time", 'UTC') as bucket,
+        count(v.value) as count, sum(v.value) as sum, min(v.value) as min, max(v.value) as max,
+        (array_agg(v.value order by v."time"))[1] as first,
+        (array_agg(v.value order by v."time" desc))[1] as last
+    from samples v
+    where v.series_id = n.id and v."time" >= d.slot and v."time" < d.slot + interval '10 minutes' and v.value is not null
+    group by 1 offset 0) s;
 
 create view telemetry_1h as
 select r.bucket, n.device, n.metric, r.count, r.sum, r.min, r.max, r.first, r.last, r.sum / r.count as avg

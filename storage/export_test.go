@@ -1,0 +1,6 @@
+package storage
+
+import "github.com/jackc/pgx/v5/pgxpool"
+
+// Pool is the database's connections, for tests to look at what is there.
+func Pool(db *DB) *pgxpool.Pool { return db.pool }

@@ -286,3 +286,25 @@ func consume(t testing.TB, topic *stream.Topic, group string, h stream.Handler, 
 	t.Cleanup(stop)
 	return stop
 }
+
+// counter is a handler that only counts.
+type counter struct {
+	mu             sync.Mutex
+	batches, count int
+	want           int
+	enough         chan struct{}
+}
+
+func (c *counter) Claim(_ context.Context, _ uint64, partitions []int32) ([]int64, error) {
+	return slices.Repeat([]int64{-1}, len(partitions)), nil
+}
+
+func (c *counter) Handle(_ context.Context, records []telemetry.Record) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.batches++
+	if c.count += len(records); c.count == c.want {
+		close(c.enough)
+	}
+	return nil
+}

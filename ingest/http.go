@@ -140,6 +140,9 @@ func (h *handler) post(w http.ResponseWriter, r *http.Request) {
 	if a.err != nil && r.Context().Err() != nil {
 		h.log.Debug("an HTTP client went away", slog.String("client", r.RemoteAddr))
 	}
+	// What is left of the body, the server reads away when we return, and it must
+	// not wait for a client that sends no more.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.limits.Silence))
 	status := a.write(w)
 	if status == http.StatusInternalServerError {
 		h.log.Error("HTTP door: internal error", slog.Any("error", a.err))

@@ -181,6 +181,7 @@ func (b *buffer) drop() {
 }
 
 // open is the body as the client meant it: within its limits, decompressed.
+// Closing it frees the decompressor; the body itself is the server's to close.
 func (h *handler) open(w http.ResponseWriter, r *http.Request) (io.ReadCloser, error) {
 	sent := &patient{
 		from:    http.MaxBytesReader(w, r.Body, h.limits.BodyBytes),
@@ -192,19 +193,19 @@ func (h *handler) open(w http.ResponseWriter, r *http.Request) (io.ReadCloser, e
 	}
 	switch encoding := r.Header.Get("Content-Encoding"); encoding {
 	case "", "identity":
-		return sent, nil
+		return io.NopCloser(sent), nil
 	case "gzip", "x-gzip":
 		z, err := gzip.NewReader(sent)
 		if err != nil {
 			return nil, bodyError(err)
 		}
-		return readCloser{limited(z), sent.Close}, nil
+		return io.NopCloser(limited(z)), nil
 	case "zstd":
 		z, err := zstd.NewReader(sent, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecoderLowmem(true))
 		if err != nil {
 			return nil, bodyError(err)
 		}
-		return readCloser{limited(z), func() error { z.Close(); return sent.Close() }}, nil
+		return readCloser{limited(z), z.Close}, nil
 	default:
 		return nil, fmt.Errorf("%w: Content-Encoding %.40q is neither gzip nor zstd", errUnsupported, encoding)
 	}
@@ -212,15 +213,18 @@ func (h *handler) open(w http.ResponseWriter, r *http.Request) (io.ReadCloser, e
 
 type readCloser struct {
 	io.Reader
-	close func() error
+	close func()
 }
 
-func (r readCloser) Close() error { return r.close() }
+func (r readCloser) Close() error {
+	r.close()
+	return nil
+}
 
 // patient gives up on a client that sends nothing for a while, so that idle
 // bodies cannot collect (CWE-400). While the answer is awaited, it may be silent.
 type patient struct {
-	from    io.ReadCloser
+	from    io.Reader
 	control *http.ResponseController
 	silence time.Duration
 }
@@ -229,11 +233,11 @@ func (p *patient) Read(b []byte) (int, error) {
 	// Errors are of writers without a connection, in tests and behind wrappers.
 	_ = p.control.SetReadDeadline(time.Now().Add(p.silence))
 	n, err := p.from.Read(b)
-	_ = p.control.SetReadDeadline(time.Time{})
+	if err == nil || errors.Is(err, io.EOF) {
+		_ = p.control.SetReadDeadline(time.Time{})
+	}
 	return n, err
 }
-
-func (p *patient) Close() error { return p.from.Close() }
 
 // expanded bounds what a small body can become (CWE-409).
 type expanded struct {

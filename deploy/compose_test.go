@@ -25,7 +25,7 @@ func project(t *testing.T, environment ...string) (*types.Project, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cli.ProjectFromOptions(t.Context(), options)
+	return options.LoadProject(t.Context())
 }
 
 // loaded is the project with the passwords that it asks for.

@@ -189,7 +189,7 @@ func (p *pack) names(name string) (device, metric string) {
 		return strings.TrimRight(p.name, ":/._-"), name
 	}
 	name = p.name + name
-	if p.base.Device != "" {
+	if name == "" || p.base.Device != "" {
 		return "", name
 	}
 	if i := strings.LastIndexByte(name, '/'); i >= 0 {

@@ -111,5 +111,5 @@ func notFinite(b []byte) bool {
 		return f != f || f-f != 0
 	}
 	b = bytes.ToLower(bytes.TrimLeft(b, "+-"))
-	return bytes.HasPrefix(b, []byte("nan(")) || bytes.HasPrefix(b, []byte("1.#"))
+	return string(b) == "nan" || bytes.HasPrefix(b, []byte("nan(")) || bytes.HasPrefix(b, []byte("1.#"))
 }

@@ -86,6 +86,7 @@ type Bridge struct {
 	address  *url.URL
 	patterns *ingest.Patterns
 	limits   limits
+	drain    time.Duration // drainTime, but in tests
 }
 
 // New makes a bridge, and says what is wrong with the config. It does not
@@ -119,7 +120,7 @@ func New(config Config) (*Bridge, error) {
 	}
 	return &Bridge{
 		config: config, address: address, patterns: patterns,
-		limits: limits{messages: maxTaken, bytes: maxTakenBytes},
+		limits: limits{messages: maxTaken, bytes: maxTakenBytes}, drain: drainTime,
 	}, nil
 }
 
@@ -178,7 +179,7 @@ func parseAddress(text string) (*url.URL, error) {
 func (b *Bridge) Run(ctx context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(drainTime, end) })
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(b.drain, end) })
 	defer stop()
 	wait := time.Duration(0)
 	for first := true; ; first = false {

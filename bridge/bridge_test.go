@@ -1,12 +1,14 @@
 package bridge
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"millrace/ingest"
 	"millrace/internal/testkit"
@@ -192,6 +194,55 @@ func TestStoppingWaitsForTheLog(t *testing.T) {
 	r.stop(t)
 	if acknowledged.Load() != 2 {
 		t.Errorf("%d of 2 messages were acknowledged before the end", acknowledged.Load())
+	}
+}
+
+// fullGate has no room until ctx is done.
+type fullGate struct{ asked chan struct{} }
+
+func (g fullGate) Accept(ctx context.Context, _ ingest.Message, done func(ingest.Outcome)) {
+	g.asked <- struct{}{}
+	<-ctx.Done()
+	done(ingest.Outcome{Err: ctx.Err()})
+}
+
+// A log without room does not hold up the end, and what it did not take comes
+// again.
+func TestALogWithoutRoomDoesNotHoldTheEnd(t *testing.T) {
+	broker := testkit.Mosquitto(t)
+	events, up := connected()
+	full := fullGate{make(chan struct{}, 10)}
+	b := newBridge(t, broker.Addr(), full, events)
+	b.drain = 20 * time.Millisecond
+	r := start(t, b)
+	<-up
+	publish(t, publisher(t, broker.Addr()), "sensors/a/data", "1", "2")
+	<-full.asked
+	r.stop(t)
+	gate := &testGate{}
+	start(t, newBridge(t, broker.Addr(), gate, events))
+	testkit.Wait(t, "both messages again", func() bool { return slices.Equal(gate.payloads(), []string{"1", "2"}) })
+}
+
+func TestThroughWebSocket(t *testing.T) {
+	port := testkit.FreePort(t)
+	broker := testkit.Mosquitto(t, fmt.Sprintf("listener %d 127.0.0.1", port), "protocol websockets")
+	events, up := connected()
+	gate := &testGate{}
+	start(t, newBridge(t, "ws://"+testkit.Loopback(port), gate, events))
+	<-up
+	publish(t, publisher(t, broker.Addr()), "sensors/a/data", "1")
+	testkit.Wait(t, "the message", func() bool { return len(gate.messages()) == 1 })
+}
+
+func TestARefusedSubscriptionIsAnError(t *testing.T) {
+	broker := testkit.Mosquitto(t)
+	b, err := New(Config{From: broker.Addr(), Topics: []string{"$share/x"}, Gate: &testGate{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "subscri") {
+		t.Errorf("error is %v", err)
 	}
 }
 

@@ -143,10 +143,10 @@ func (in *intake) close() {
 	signal(in.settled)
 }
 
-// state answers the failure, whether a full intake has become empty, and whether
-// all that was handed on is done and left.
-func (in *intake) state() (failed error, emptied, idle bool) {
+// state answers whether a full intake has become empty, whether all that was
+// handed on is done and has left, and the failure.
+func (in *intake) state() (emptied, idle bool, failed error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return in.failed, in.full && len(in.items) == 0, in.open == 0 && (in.handed == 0 || in.failed != nil)
+	return in.full && len(in.items) == 0, in.open == 0 && (in.handed == 0 || in.failed != nil), in.failed
 }

@@ -56,7 +56,7 @@ func TestIntake(t *testing.T) {
 				said = append(said, "dropped")
 			}
 		}
-		failed, emptied, idle := in.state()
+		emptied, idle, failed := in.state()
 		if failed != nil {
 			said = append(said, "failed")
 		}

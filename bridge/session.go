@@ -168,7 +168,7 @@ func (s *session) watch(ctx context.Context) error {
 		select {
 		case <-s.intake.settled:
 			s.acknowledge()
-			failed, emptied, _ := s.intake.state()
+			emptied, _, failed := s.intake.state()
 			if failed != nil {
 				return fmt.Errorf("the log did not take a message: %w", failed)
 			}
@@ -188,7 +188,7 @@ func (s *session) watch(ctx context.Context) error {
 func (s *session) drain(life context.Context) {
 	for {
 		s.acknowledge()
-		if _, _, idle := s.intake.state(); idle {
+		if _, idle, _ := s.intake.state(); idle {
 			return
 		}
 		select {

@@ -50,8 +50,7 @@ type Registry struct {
 	missed chan struct{}          // holds one: somebody waits for a fresher copy
 
 	mu       sync.Mutex
-	next     chan struct{}               // guarded by mu: closed when the look under way or the next one is over
-	begun    chan struct{}               // guarded by mu: next of the look under way, nil if none is
+	next     chan struct{}               // guarded by mu: closed when the next look to begin is over
 	lastErr  error                       // guarded by mu: of the look before
 	watchers map[int]func(device string) // guarded by mu
 	watched  int                         // guarded by mu: watchers made so far

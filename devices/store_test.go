@@ -90,7 +90,7 @@ func (m *memory) calls() int {
 	return m.lists
 }
 
-// Exercise holds a new and empty store to what the Store and Sightings
+// exercise holds a new and empty store to what the Store and Sightings
 // interfaces say. The store in package storage holds itself to the same list.
 func exercise(t *testing.T, store interface {
 	devices.Store
@@ -98,72 +98,80 @@ func exercise(t *testing.T, store interface {
 },
 ) {
 	ctx := t.Context()
-	list := func() map[string]devices.Device {
-		t.Helper()
-		all, err := store.List(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !slices.IsSortedFunc(all, func(a, b devices.Device) int { return cmp.Compare(a.Name, b.Name) }) {
-			t.Errorf("the list is not in byte order of names: %v", all)
-		}
-		byName := make(map[string]devices.Device)
-		for _, d := range all {
-			byName[d.Name] = d
-		}
-		if len(byName) != len(all) {
-			t.Errorf("a name stands twice in %v", all)
-		}
-		return byName
-	}
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got := list(); len(got) != 0 {
+	if got := listed(t, store); len(got) != 0 {
 		t.Fatalf("a new store has %v", got)
 	}
 	hash, other := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{0}, 32)
 	for _, name := range []string{"b", "a", "B", "a.b", "a-b", "a:b", "a_b"} {
-		must(store.Save(ctx, devices.Device{Name: name, TokenHash: hash}))
+		must(t, store.Save(ctx, devices.Device{Name: name, TokenHash: hash}))
 	}
-	a := list()["a"]
+	a := listed(t, store)["a"]
 	if a.Created.IsZero() || a.Disabled || !bytes.Equal(a.TokenHash, hash) || !a.Seen.IsZero() {
 		t.Errorf("saved anew, a is %+v", a)
 	}
 	seen := time.Date(2026, 11, 21, 22, 0, 0, 123456000, time.UTC)
-	must(store.Seen(ctx, map[string]time.Time{"a": seen, "new": seen}))
-	must(store.Save(ctx, devices.Device{Name: "a", TokenHash: other, Disabled: true}))
-	changed := list()["a"]
+	must(t, store.Seen(ctx, map[string]time.Time{"a": seen, "new": seen}))
+	must(t, store.Save(ctx, devices.Device{Name: "a", TokenHash: other, Disabled: true}))
+	changed := listed(t, store)["a"]
 	if !changed.Created.Equal(a.Created) || !changed.Disabled || !bytes.Equal(changed.TokenHash, other) || !changed.Seen.Equal(seen) {
 		t.Errorf("saved again, a is %+v", changed)
 	}
-	if made := list()["new"]; made.Name != "new" || made.TokenHash != nil || made.Disabled || !made.Seen.Equal(seen) {
+	if made := listed(t, store)["new"]; made.Name != "new" || made.TokenHash != nil || made.Disabled || !made.Seen.Equal(seen) {
 		t.Errorf("a device only seen is %+v", made)
 	}
-	must(store.Seen(ctx, map[string]time.Time{"a": seen.Add(-time.Hour)}))
-	must(store.Seen(ctx, nil))
-	if again := list()["a"]; !again.Seen.Equal(seen) {
+	must(t, store.Seen(ctx, map[string]time.Time{"a": seen.Add(-time.Hour)}))
+	must(t, store.Seen(ctx, nil))
+	if again := listed(t, store)["a"]; !again.Seen.Equal(seen) {
 		t.Errorf("an older sighting made it %s", again.Seen)
 	}
-	must(store.Save(ctx, devices.Device{Name: "a"}))
-	if bare := list()["a"]; bare.TokenHash != nil || bare.Disabled {
+	must(t, store.Save(ctx, devices.Device{Name: "a"}))
+	if bare := listed(t, store)["a"]; bare.TokenHash != nil || bare.Disabled {
 		t.Errorf("without token and enabled, a is %+v", bare)
 	}
+	exerciseTogether(t, store)
+}
+
+// exerciseTogether saves the same devices from many goroutines.
+func exerciseTogether(t *testing.T, store devices.Store) {
+	t.Helper()
+	before := len(listed(t, store))
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
-			must := store.Save(ctx, devices.Device{Name: fmt.Sprintf("c%d", i%4), TokenHash: hash})
-			if must != nil {
-				t.Error(must)
+			err := store.Save(t.Context(), devices.Device{Name: fmt.Sprintf("c%d", i%4), TokenHash: make([]byte, 32)})
+			if err != nil {
+				t.Error(err)
 			}
 		})
 	}
 	all.Wait()
-	if got := len(list()); got != 12 {
-		t.Errorf("there are %d devices, want 12", got)
+	if got := len(listed(t, store)); got != before+4 {
+		t.Errorf("there are %d devices, want %d", got, before+4)
+	}
+}
+
+// listed is the store's devices by name.
+func listed(t *testing.T, store devices.Store) map[string]devices.Device {
+	t.Helper()
+	all, err := store.List(t.Context())
+	must(t, err)
+	if !slices.IsSortedFunc(all, func(a, b devices.Device) int { return cmp.Compare(a.Name, b.Name) }) {
+		t.Errorf("the list is not in byte order of names: %v", all)
+	}
+	byName := make(map[string]devices.Device)
+	for _, d := range all {
+		byName[d.Name] = d
+	}
+	if len(byName) != len(all) {
+		t.Errorf("a name stands twice in %v", all)
+	}
+	return byName
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

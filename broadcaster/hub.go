@@ -151,6 +151,7 @@ func (h *Hub) closeAll() {
 		case <-c.out.gone:
 		case <-patience.C:
 			h.logger.Warn("a client did not take its last bytes in time", slog.String("address", c.address))
+			c.out.abort()
 		}
 		c.drop(Stopping)
 	}

@@ -45,7 +45,7 @@ func (r *runner) readLog(ctx context.Context, to telemetry.Cursor) error {
 		return fmt.Errorf("broadcaster: bounds of the log: %w", err)
 	}
 	if err := gone(r.at, first, next); err != nil {
-		return r.gap(ctx, first)
+		return r.gap(ctx, first, next)
 	}
 	r.at = merge(r.at, telemetry.Cursor{Log: to.Log, Next: make([]int64, len(to.Next))})
 	err = r.h.log.Follow(ctx, r.at.Clone(), to, func(records []telemetry.Record) error {
@@ -130,7 +130,7 @@ func gone(c, first, next telemetry.Cursor) error {
 
 // gap tells the client that what lay before a cursor is gone, and goes on at
 // what there is.
-func (r *runner) gap(ctx context.Context, first telemetry.Cursor) error {
+func (r *runner) gap(ctx context.Context, first, next telemetry.Cursor) error {
 	r.h.events.gap()
 	old := r.s.at
 	if err := r.settle(ctx); err != nil {
@@ -138,6 +138,11 @@ func (r *runner) gap(ctx context.Context, first telemetry.Cursor) error {
 	}
 	if r.at.Log == first.Log {
 		r.at = merge(r.at, first)
+		r.at.Next = r.at.Next[:min(len(r.at.Next), len(next.Next))]
+		for p := range r.at.Next {
+			// Beyond the end the cursor was never true, and would be gone for ever.
+			r.at.Next[p] = min(r.at.Next[p], next.Next[p])
+		}
 	} else {
 		r.at = first.Clone()
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // latest holds the newest value of each metric of each device; the newest time
-// wins. It is as old as the last round: exactly where the groups stand.
+// wins, and of values of one time the first said. It is as old as the last round: exactly where the groups stand.
 type latest struct {
 	most int // devices
 
@@ -65,8 +65,8 @@ func (d *lastSaid) merge(r *telemetry.Reading) (changed bool) {
 		case !known:
 			d.reading.Metrics = slices.Insert(d.reading.Metrics, at, *m)
 			d.times = slices.Insert(d.times, at, r.Time)
-		case r.Time.Before(d.times[at]):
-			continue
+		case !r.Time.After(d.times[at]):
+			continue // at the same time the first stays, as it does in the database
 		default:
 			d.reading.Metrics[at].Value, d.times[at] = m.Value, r.Time
 		}

@@ -236,6 +236,13 @@ func (o *outlet) failLocked(r Reason) {
 	}
 }
 
+// abort closes the link at once.
+func (o *outlet) abort() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closeLocked()
+}
+
 func (o *outlet) closeLocked() {
 	if o.dead {
 		return

@@ -237,7 +237,7 @@ func TestHTTPEncodings(t *testing.T) {
 // and indices count over all of them.
 func TestHTTPLongBody(t *testing.T) {
 	var body strings.Builder
-	for i := range 20_000 {
+	for i := range 5_000 {
 		if i%1000 == 999 {
 			body.WriteString("bad\n")
 			continue
@@ -248,11 +248,11 @@ func TestHTTPLongBody(t *testing.T) {
 		d := newDoor()
 		w := d.postFrom("/v1/devices/a/telemetry", &steps{body.String(), step}, "Content-Type: application/x-ndjson")
 		r := read(t, w)
-		if w.Code != 200 || r.Accepted != 19_980 || len(r.Refused) != 20 || r.Refused[19].Index != 19_999 {
+		if w.Code != 200 || r.Accepted != 4_995 || len(r.Refused) != 5 || r.Refused[4].Index != 4_999 {
 			t.Fatalf("steps of %d: %d %s", step, w.Code, w.Body)
 		}
-		if got := d.log.readings(); !strings.HasSuffix(got[19_979], `{"i":19998}}`) {
-			t.Errorf("the last is %s", got[19_979])
+		if got := d.log.readings(); !strings.HasSuffix(got[4_994], `{"i":4998}}`) {
+			t.Errorf("the last is %s", got[4_994])
 		}
 	}
 }

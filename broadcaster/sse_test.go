@@ -105,7 +105,7 @@ func TestStream(t *testing.T) {
 			_ = response.Body.Close()
 			g.log.append(0, second)
 			r = bufio.NewReader(ask(t, client, url+"/v1/stream?device=d*&snapshot=true", id).Body)
-			for name, data = event(t, r); name == EventLive; {
+			for name, _, data = event(t, r); name == EventLive; {
 				name, _, data = event(t, r)
 			}
 			if data != second {

@@ -107,7 +107,7 @@ func (h *Hub) enter(s *subscription) error {
 	if h.closed {
 		return fmt.Errorf("broadcaster: the hub is %w", telemetry.ErrClosed)
 	}
-	if !Placed(s.at) && !s.snapshot && s.client.out.offer(s.liveEvent(h.vec), 0) {
+	if !Placed(s.at) && !s.snapshot && s.client.out.offer(s.liveEvent(h.vec), time.Now().UnixNano()) {
 		s.announced = true
 		s.group = h.acquire(s)
 		h.join(s)

@@ -78,7 +78,13 @@ func start(t testing.TB, b *Bridge) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{cancel: cancel, over: make(chan error, 1)}
-	go func() { r.over <- b.Run(ctx) }()
+	go func() {
+		err := b.Run(ctx)
+		if ctx.Err() == nil {
+			t.Errorf("Run ended by itself: %v", err)
+		}
+		r.over <- err
+	}()
 	t.Cleanup(func() { r.stop(t) })
 	return r
 }

@@ -202,7 +202,14 @@ func (s *stage) show() {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		for line := range strings.Lines(s.links[name].take()) {
+		lines := slices.Collect(strings.Lines(s.links[name].take()))
+		// Only what belongs to one subscription has an order.
+		slices.SortStableFunc(lines, func(a, b string) int {
+			idA, _, _ := strings.Cut(a, " ")
+			idB, _, _ := strings.Cut(b, " ")
+			return strings.Compare(idA, idB)
+		})
+		for _, line := range lines {
 			line = strings.ReplaceAll(line, `"time":"2000-01-01T00:`, `"`)
 			fmt.Fprintf(&s.out, "%s: %s", name, line)
 		}

@@ -94,6 +94,7 @@ func (l *Log) newClient(opts ...kgo.Opt) (*kgo.Client, error) {
 		kgo.ClientID("millrace"),
 		kgo.DialTimeout(l.config.ConnectTimeout),
 		kgo.WithLogger(clientLogger{l.config.Log}),
+		kgo.DisableClientMetrics(), // nobody asks for them, and each client would offer
 		// A leader that moved is found within this time.
 		kgo.MetadataMinAge(250 * time.Millisecond),
 	}, opts...)
@@ -101,11 +102,11 @@ func (l *Log) newClient(opts ...kgo.Opt) (*kgo.Client, error) {
 }
 
 func (l *Log) open(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, l.config.ConnectTimeout, errNoAnswer)
-	defer cancel()
 	if err := l.connect(ctx); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, createTimeout, errNoAnswer)
+	defer cancel()
 	for _, t := range []*Topic{l.readings, l.dead} {
 		if err := l.create(ctx, t); err != nil {
 			return err
@@ -116,9 +117,14 @@ func (l *Log) open(ctx context.Context) error {
 
 var errNoAnswer = errors.New("no answer in time")
 
-// connect asks until a broker answers or ctx ends: where everything starts at
-// once, Kafka may come up after us.
+// createTimeout is how long a broker that answers may take for two topics.
+const createTimeout = 30 * time.Second
+
+// connect asks until a broker answers or the time is over: where everything
+// starts at once, Kafka may come up after us.
 func (l *Log) connect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, l.config.ConnectTimeout, errNoAnswer)
+	defer cancel()
 	said := false
 	for {
 		err := l.client.Ping(ctx)

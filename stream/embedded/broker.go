@@ -32,7 +32,7 @@ type Config struct {
 	// segments (4 MiB) of a partition stay, however old.
 	RetentionTime time.Duration
 	// Index bounds the memory of the log's index, in bytes: the broker keeps an
-	// entry for each batch, however small. 0 is 16 MiB.
+	// entry for each batch, however small. 0 is 12 MiB.
 	Index int64
 	// MinFree is the free space on the disk, in bytes, below which appends are
 	// refused; 0 is 256 MiB.
@@ -68,7 +68,7 @@ const (
 	defaultRetention = 1 << 30
 	leastRetention   = 64 << 20
 	defaultAge       = 7 * 24 * time.Hour
-	defaultIndex     = 16 << 20
+	defaultIndex     = 12 << 20
 	defaultMinFree   = 256 << 20
 	// segmentBytes: retention removes whole segments, and a restart reads one
 	// of each partition into memory at a time.

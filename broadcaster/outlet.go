@@ -43,7 +43,7 @@ type outlet struct {
 }
 
 func newOutlet(link Link, stall time.Duration, failed func(Reason)) *outlet {
-	return &outlet{link: link, quick: newQuick(link), stall: stall, failed: failed, gone: make(chan struct{})}
+	return &outlet{link: link, quick: newQuick(link), stall: stall, failed: failed, gone: make(chan struct{}), used: time.Now().UnixNano()}
 }
 
 // offer hands b over without waiting. It answers false if the client has not

@@ -37,7 +37,7 @@ func (v *traveller) note(t *testing.T, random *rand.Rand, cut bool) {
 	}
 	for _, l := range lines {
 		cursor, what, ok := strings.Cut(strings.TrimPrefix(l, "a "), "] ")
-		if !ok {
+		if !ok || !strings.HasPrefix(l, "a ") {
 			continue
 		}
 		v.last = cursor + "]"
@@ -50,7 +50,7 @@ func (v *traveller) note(t *testing.T, random *rand.Rand, cut bool) {
 			// What was skipped, and all behind it, is had by resuming here.
 			v.skipped = true
 			return
-		case !strings.HasPrefix(what, EventLive) && !strings.HasPrefix(what, "nothing"):
+		case !strings.HasPrefix(what, EventLive) && !strings.HasPrefix(what, "nothing") && !strings.HasPrefix(what, EventBeat):
 			t.Fatalf("unexpected event %s", l)
 		}
 	}

@@ -36,11 +36,19 @@ func ownerOf(config Config) (owner, error) {
 	if os.Getuid() != 0 {
 		return ourselves(config)
 	}
+	kept, err := keptOwner(config.Dir)
+	if err != nil {
+		return owner{}, err
+	}
 	candidates := []string{"postgres", "millrace", "nobody"}
-	if config.User != "" {
+	switch {
+	case config.User != "" && kept.uid != 0 && config.User != kept.name:
+		return owner{}, fmt.Errorf("the database %s belongs to user %s: leave out --postgres-user %s, or give the files to that user first",
+			config.Dir, kept.name, config.User)
+	case kept.uid != 0: // root's own is an empty folder
+		return kept, nil
+	case config.User != "":
 		candidates = []string{config.User}
-	} else if kept, err := keptOwner(config.Dir); err != nil || kept.uid != 0 { // root's own is an empty folder
-		return kept, err
 	}
 	for _, name := range candidates {
 		u, err := user.Lookup(name)

@@ -217,6 +217,19 @@ func TestRootStaysOutOfIt(t *testing.T) {
 	}
 }
 
+func TestAnotherUserIsRefusedToAnExistingDatabase(t *testing.T) {
+	if os.Getuid() != 0 {
+		return // only root can choose
+	}
+	c := config(t)
+	closeServer(t, start(t, c))
+	c.User = "nobody"
+	_, err := embedded.Start(t.Context(), c)
+	if err == nil || !strings.Contains(err.Error(), "leave out --postgres-user nobody") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestDataFolderInReachIsUsedAsItIs(t *testing.T) {
 	c := config(t)
 	c.Dir = filepath.Join(reachable(t), "data", "postgres")

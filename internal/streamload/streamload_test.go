@@ -6,7 +6,11 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // However the stream is cut into pieces, each reading is counted once.
 func TestScanCountsAcrossPieces(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -56,21 +57,34 @@ func (db *DB) run(ctx context.Context, steps []migrations.Migration, progress fu
 		return db.explain(err)
 	}
 	defer conn.Release()
-	tern, err := migrate.NewMigrator(ctx, conn.Conn(), versionTable)
+	// tern resets the session's settings behind each step. A schema that the
+	// session was given otherwise than by its role or URL would be forgotten.
+	var schema, path string
+	if err := conn.QueryRow(ctx, `select current_schema, current_setting('search_path')`).Scan(&schema, &path); err != nil {
+		return db.explain(err)
+	}
+	restore := `select set_config('search_path', ` + quote(path) + `, false);`
+	tern, err := migrate.NewMigrator(ctx, conn.Conn(), schema+"."+versionTable)
 	if err != nil {
 		return db.explain(err)
 	}
 	for _, step := range steps {
-		tern.AppendMigration(step.Name, step.SQL, "")
+		tern.AppendMigration(step.Name, restore+"\n"+step.SQL, "")
 	}
 	tern.OnStart = func(_ int32, name, _, _ string) { progress(name) }
 	err = tern.Migrate(ctx)
+	if _, failed := conn.Exec(ctx, restore); err == nil {
+		err = failed
+	}
 	var version migrate.BadVersionError
 	if errors.As(err, &version) {
 		return fmt.Errorf("postgres %s: the database was migrated by a newer millrace (%w): use that one", db.where, err)
 	}
 	return db.explain(err)
 }
+
+// quote is text as a literal of SQL.
+func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 
 // chooseLayout is the database's own layout, else the wished one, else the best
 // the server can do.

@@ -163,7 +163,8 @@ func (p *Producer) finish(r *kgo.Record, err error) {
 // explain puts the client's error into our family.
 func (p *Producer) explain(r *kgo.Record, err error) error {
 	switch {
-	case errors.Is(err, kgo.ErrClientClosed), errors.Is(err, kgo.ErrAborting):
+	case errors.Is(err, kgo.ErrClientClosed), errors.Is(err, kgo.ErrAborting),
+		errors.Is(err, context.Canceled): // the client's own: a record's context never ends
 		return telemetry.ErrClosed
 	case errors.Is(err, kerr.MessageTooLarge), errors.Is(err, kerr.RecordListTooLarge):
 		return telemetry.Refuse(telemetry.ReasonLimit, "an entry of %d bytes is larger than the log takes", len(r.Value))

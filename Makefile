@@ -67,11 +67,13 @@ lint: dashboard/dist/index.html ## go vet, staticcheck, gofumpt, and tsc for the
 vulncheck: dashboard/dist/index.html ## known vulnerabilities in what is used (GOVULNDB=file:///… names an offline database)
 	$(TOOL) govulncheck $(if $(GOVULNDB),-db $(GOVULNDB)) ./...
 
-bench: build ## measure, with peers beside us; make bench-NAME runs one part
-	go run ./bench
+BENCH = go test -count 1 -timeout 30m -run '^$$' -benchtime 1x ./bench -bench
 
-bench-%: build
-	go run ./bench $*
+bench: deps build ## measure beside peers, one table; bench-ingest, -sink, -screens, -rest run a part
+	$(BENCH) .
+
+bench-%: deps build
+	$(BENCH) '(?i)^Benchmark$*'
 
 fuzz: ## run every fuzz test for FUZZTIME=20s
 	@tools/fuzz.sh $(FUZZTIME)

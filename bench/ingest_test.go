@@ -39,17 +39,17 @@ func BenchmarkIngest(b *testing.B) {
 			if kept := appended(b, log) + appended(b, kafka) - before; kept < int64(acknowledged) {
 				b.Fatalf("%d messages were acknowledged, %d are in the logs", acknowledged, kept)
 			}
-			report(b, load.connections, load.inFlight, median(peer), median(ours), median(real))
+			shape := fmt.Sprintf("%d connections × %d", load.connections, load.inFlight)
+			report(b, shape, median(peer), median(ours), median(real))
 		})
 	}
 }
 
-func report(b *testing.B, connections, inFlight int, peer, ours, real float64) {
+func report(b *testing.B, shape string, peer, ours, real float64) {
 	b.ReportMetric(ours/peer, "log/mosquitto")
 	b.ReportMetric(real/peer, "kafka/mosquitto")
-	what := fmt.Sprintf("QoS 1 acknowledged/s, %d connections × %d", connections, inFlight)
-	want := "-"
-	if inFlight == 64 {
+	what, want := "QoS 1 acknowledged/s, "+shape, "-"
+	if shape == "100 connections × 64" {
 		want = "1.0 on the embedded log"
 	}
 	results.add(row{what + ", embedded log", thousands(ours), fmt.Sprintf("mosquitto %s: ratio %.2f", thousands(peer), ours/peer), want})

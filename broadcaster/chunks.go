@@ -81,7 +81,7 @@ func encodeFrame(r *ring, g *group, from, to uint64) *frame {
 	}
 	f := &frame{from: from, to: to, before: before, after: after}
 	var scratch telemetry.Reading
-	items := pick(make([]Item, 0, len(entries)), &g.query, entries, nil, &scratch)
+	items := picker{&g.query, nil, &scratch}.pick(make([]Item, 0, len(entries)), entries)
 	if f.matched = len(items); f.matched > 0 {
 		batch := Batch{Items: items, From: before, To: after}
 		f.bytes = g.key.form.Readings(make([]byte, 0, sizeOf(items)), g.key.id, &batch)

@@ -124,7 +124,7 @@ func (h *Hub) lag(j job) {
 // advance puts a round's readings before the group: the jobs are what its
 // members are to be offered.
 func (h *Hub) advance(g *group, s span, now time.Time) {
-	h.items = pick(h.items[:0], &g.query, h.entries, h.parsed, &h.scratch)
+	h.items = picker{&g.query, h.parsed, &h.scratch}.pick(h.items[:0], h.entries)
 	base := g.matched
 	g.matched += uint64(len(h.items))
 	if g.key.every > 0 {
@@ -212,32 +212,40 @@ func (g *group) encode(all []pending, from uint64, before telemetry.Cursor, s sp
 	return f
 }
 
-// pick appends what a query wants of some entries. parsed are their readings,
-// or nil: then they are parsed as far as needed. What is picked shares the
+// picker picks what a query wants from entries. parsed are the entries'
+// readings, or nil: then they are parsed as far as needed.
+type picker struct {
+	query   *Query
+	parsed  []telemetry.Reading
+	scratch *telemetry.Reading
+}
+
+// pick appends what the query wants of some entries. What is picked shares the
 // entries' bytes unless metrics had to be taken out.
-func pick(dst []Item, q *Query, entries []entry, parsed []telemetry.Reading, scratch *telemetry.Reading) []Item {
-	verbatim := q.verbatim()
+func (p picker) pick(dst []Item, entries []entry) []Item {
+	verbatim := p.query.verbatim()
 	for i := range entries {
 		e := &entries[i]
-		if !verbatim && !pickOne(q, e, parsed, i, scratch) {
+		if !verbatim && !p.wants(i, e) {
 			continue
 		}
 		item := Item{JSON: e.json, Position: e.Position}
-		if !verbatim && len(q.Filter.Metrics) > 0 {
-			item.JSON = scratch.AppendJSON(nil)
+		if !verbatim && len(p.query.Filter.Metrics) > 0 {
+			item.JSON = p.scratch.AppendJSON(nil)
 		}
 		dst = append(dst, item)
 	}
 	return dst
 }
 
-func pickOne(q *Query, e *entry, parsed []telemetry.Reading, i int, scratch *telemetry.Reading) bool {
-	if parsed == nil {
-		return telemetry.ParseReading(e.json, scratch) == nil && q.wants(scratch)
+// wants leaves what the query wants of the ith entry in scratch.
+func (p picker) wants(i int, e *entry) bool {
+	if p.parsed == nil {
+		return telemetry.ParseReading(e.json, p.scratch) == nil && p.query.wants(p.scratch)
 	}
 	// Project changes metrics in place, and other groups want them as well.
-	r := &parsed[i]
-	scratch.Device, scratch.Time = r.Device, r.Time
-	scratch.Metrics = append(scratch.Metrics[:0], r.Metrics...)
-	return q.wants(scratch)
+	r := &p.parsed[i]
+	p.scratch.Device, p.scratch.Time = r.Device, r.Time
+	p.scratch.Metrics = append(p.scratch.Metrics[:0], r.Metrics...)
+	return p.query.wants(p.scratch)
 }

@@ -27,7 +27,7 @@ func (q *query) series(out *output, r *http.Request) error {
 	if values.Has("metric") || values.Has("bucket") || values.Has("from") || values.Has("to") {
 		return q.rollups(out, r, filter)
 	}
-	return q.seriesList(out, r, filter)
+	return q.seriesList(out, r)
 }
 
 // rollup is what is asked of the rollups.
@@ -135,9 +135,9 @@ func (o *output) bucket(bucket time.Time, n name, count int64, f [6]*float64) {
 	o.buf = append(o.buf, '}')
 }
 
-func (q *query) seriesList(out *output, r *http.Request, f telemetry.Filter) error {
+func (q *query) seriesList(out *output, r *http.Request) error {
 	out.header = "device,metric\r\n"
-	return q.listing(out, r, f, `
+	return q.listing(out, r, `
 		select n.device, n.metric from series n
 		where ($1 or n.device = any($2::text[]) or n.device like any($3::text[])) and n.device || ' ' || n.metric > $4
 		order by n.device || ' ' || n.metric limit $5`,
@@ -159,7 +159,11 @@ func (q *query) seriesList(out *output, r *http.Request, f telemetry.Filter) err
 
 // listing answers a page of a list whose rows come in order of a text, which is
 // the cursor: one answers it for each row that it puts out.
-func (q *query) listing(out *output, r *http.Request, f telemetry.Filter, sql string, one func(pgx.CollectableRow) (string, error)) error {
+func (q *query) listing(out *output, r *http.Request, sql string, one func(pgx.CollectableRow) (string, error)) error {
+	f, err := telemetry.ParseFilter(r.URL.Query())
+	if err != nil {
+		return err
+	}
 	size, err := limit(r.URL.Query())
 	if err != nil {
 		return err
@@ -197,12 +201,8 @@ func (q *query) devices(out *output, r *http.Request) error {
 	if err := known(values, "device", "limit", "cursor", "format"); err != nil {
 		return err
 	}
-	f, err := telemetry.ParseFilter(values)
-	if err != nil {
-		return err
-	}
 	out.header = "device,created,seen,disabled,metrics\r\n"
-	return q.listing(out, r, f, `
+	return q.listing(out, r, `
 		select name, created, seen, disabled, (select count(*) from series s where s.device = d.name)
 		from devices d
 		where ($1 or name = any($2::text[]) or name like any($3::text[])) and name > $4

@@ -77,10 +77,7 @@ func (b *batch) commit(ctx context.Context) error {
 	if errors.As(err, &answer) && noPartition(answer) {
 		s.forgetDays()
 	}
-	if err != nil && !errors.Is(err, telemetry.ErrFenced) && answer == nil {
-		err = s.db.explain(err)
-	}
-	return classed(err)
+	return classed(s.db.explain(err))
 }
 
 // settleLate decides about the late values: the same value again is a

@@ -34,6 +34,11 @@ func newAPI(t *testing.T, b *bundle) *api {
 		}
 	}
 	b.handle(h, batch...)
+	if b.db.Layout() == storage.LayoutTimescale { // real time begins behind the last refresh
+		if err := storage.NewRollups(b.db, storage.RollupsConfig{}).Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return a
 }
 

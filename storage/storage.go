@@ -162,26 +162,34 @@ func (db *DB) migrated() error {
 	return nil
 }
 
+// explained is an error that explain has been at.
+type explained struct{ error }
+
+func (e explained) Unwrap() error { return e.error }
+
 // explain puts the server's address and the remedy to an error of the
 // connection, and marks it as one that passes: [telemetry.ErrUnavailable].
 // Errors that the server answered stay what they are.
 func (db *DB) explain(err error) error {
+	var done explained
 	var connect *pgconn.ConnectError
 	var answer *pgconn.PgError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &done), errors.Is(err, telemetry.ErrFenced):
+		return err
 	case errors.As(err, &connect):
-		return fmt.Errorf("postgres %s: cannot connect: %w: %s (--postgres)", db.where, telemetry.ErrUnavailable, cause(connect))
+		return explained{fmt.Errorf("postgres %s: cannot connect: %w: %s (--postgres)", db.where, telemetry.ErrUnavailable, cause(connect))}
 	case errors.As(err, &answer):
 		if class := answer.Code[:2]; class == "57" || class == "53" || class == "08" {
-			return fmt.Errorf("postgres %s: %w: %w", db.where, telemetry.ErrUnavailable, err)
+			return explained{fmt.Errorf("postgres %s: %w: %w", db.where, telemetry.ErrUnavailable, err)}
 		}
-		return fmt.Errorf("postgres %s: %w", db.where, err)
+		return explained{fmt.Errorf("postgres %s: %w", db.where, err)}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, pgx.ErrNoRows):
 		return err
 	}
-	return fmt.Errorf("postgres %s: %w: %w", db.where, telemetry.ErrUnavailable, err)
+	return explained{fmt.Errorf("postgres %s: %w: %w", db.where, telemetry.ErrUnavailable, err)}
 }
 
 // cause is the last sentence of a failed connect: pgx's own names user and

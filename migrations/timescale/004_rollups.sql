@@ -26,8 +26,8 @@ from rollup_1h group by 1, 2 with no data;
 -- No start: what came late, however old, is taken up by the next refresh, which
 -- looks only at what was invalidated.
 select add_continuous_aggregate_policy('rollup_1m', start_offset => null, end_offset => interval '2 minutes', schedule_interval => interval '30 seconds');
-select add_continuous_aggregate_policy('rollup_1h', start_offset => null, end_offset => interval '1 hour', schedule_interval => interval '5 minutes');
-select add_continuous_aggregate_policy('rollup_1d', start_offset => null, end_offset => interval '1 day', schedule_interval => interval '30 minutes');
+select add_continuous_aggregate_policy('rollup_1h', start_offset => null, end_offset => interval '1 hour', schedule_interval => interval '1 minute');
+select add_continuous_aggregate_policy('rollup_1d', start_offset => null, end_offset => interval '1 day', schedule_interval => interval '5 minutes');
 
 create view telemetry_1m as
 select r.bucket, n.device, n.metric, r.count, r.sum, r.min, r.max, r.first, r.last, r.sum / r.count as avg

@@ -16,7 +16,7 @@ import (
 // BenchmarkIngest: QoS 1 acknowledged a second by millrace ingest in front of
 // the embedded log and of real Kafka, beside mosquitto, which keeps nothing.
 func BenchmarkIngest(b *testing.B) {
-	mosquitto := testkit.Mosquitto(b, "max_queued_messages 0", "max_inflight_messages 0").Addr()
+	mosquitto := testkit.Mosquitto(b, "persistence false", "max_queued_messages 0", "max_inflight_messages 0").Addr()
 	log := embeddedLog(b)
 	kafka := testkit.Kafka(b)
 	onLog, onKafka := door(b, log), door(b, kafka)

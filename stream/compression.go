@@ -21,9 +21,9 @@ const (
 
 func (c Compression) codec() (kgo.CompressionCodec, error) {
 	switch c {
-	case None:
+	case None, "":
 		return kgo.NoCompression(), nil
-	case Gzip, "":
+	case Gzip:
 		// Level 1: the higher ones cost several times the CPU for a few per cent.
 		return kgo.GzipCompression().WithLevel(1), nil
 	case Snappy:

@@ -17,7 +17,7 @@ import (
 
 // ProducerConfig of a producer. The zero value is good.
 type ProducerConfig struct {
-	// Compression of batches; "" is [Gzip].
+	// Compression of batches; "" is [None].
 	Compression Compression
 	// Linger is how long a partition waits for company before it is sent; 0 is
 	// five milliseconds, negative does not wait. It is the price of an idle

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	fillReadings = 400_000
+	fillReadings = 600_000
 	fillDevices  = 1_000
 	fillMetrics  = 4
 )
@@ -76,8 +76,9 @@ func fill(b *testing.B, kafka string) {
 	}
 }
 
-// store runs millrace sink until everything is in the database. The time is
-// the database's own, from the first commit's transaction to the last one's.
+// store runs millrace sink until everything is in the database. It counts from
+// the first commit on: before, the sink waits for its consumer group, which
+// Kafka lets wait for company.
 func store(b *testing.B, kafka, url string) float64 {
 	b.Helper()
 	migrate := testkit.Run(b, nil, "migrate", "--postgres", url, "--layout", "plain")
@@ -87,16 +88,21 @@ func store(b *testing.B, kafka, url string) float64 {
 	connection := connect(b, url)
 	sink := testkit.Run(b, nil, "sink", "--kafka", kafka, "--postgres", url, "--http", testkit.Loopback(testkit.FreePort(b)), "--data", b.TempDir())
 	sink.Says("serving")
-	began := time.Now()
+	var began time.Time
+	var first, stored int64
 	testkit.Wait(b, "everything to be stored", func() bool {
-		return ask(b, connection, "select coalesce(sum(records), 0)::bigint from log_offsets where topic = 'millrace.readings'") == fillReadings
+		stored = ask(b, connection, "select coalesce(sum(records), 0)::bigint from log_offsets where topic = 'millrace.readings'")
+		if first == 0 && stored > 0 {
+			first, began = stored, time.Now()
+		}
+		return stored == fillReadings
 	})
 	took := time.Since(began)
 	if n := ask(b, connection, "select count(*) from samples"); n != fillReadings*fillMetrics {
 		b.Fatalf("%d values are stored, want %d", n, fillReadings*fillMetrics)
 	}
 	sink.Interrupt()
-	return fillReadings * fillMetrics / took.Seconds()
+	return float64(fillReadings-first) * fillMetrics / took.Seconds()
 }
 
 // bareCopy copies the rows of samples in one COPY from memory into a table of

@@ -37,18 +37,6 @@ var dist embed.FS
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
 	"connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// types by file extension. The machine's own table is not asked: it differs
-// from machine to machine, and with nosniff a wrong type breaks the page.
-var types = map[string]string{
-	".css":  "text/css; charset=utf-8",
-	".html": "text/html; charset=utf-8",
-	".js":   "text/javascript; charset=utf-8",
-	".json": "application/json",
-	".png":  "image/png",
-	".svg":  "image/svg+xml",
-	".txt":  "text/plain; charset=utf-8",
-}
-
 const notBuilt = "The dashboard is not in this binary: run `make build`, which builds the page with npm, and start again.\n"
 
 // file is one built file. The embedded ones never change, so the compressed
@@ -118,19 +106,35 @@ func load(built fs.FS) map[string]*file {
 }
 
 func newFile(name string, plain []byte) *file {
-	f := &file{plain: plain, immutable: strings.HasPrefix(name, "assets/")}
-	f.contentType = types[path.Ext(name)]
-	if f.contentType == "" {
-		f.contentType = "application/octet-stream"
-	}
+	f := &file{contentType: typeOf(name), plain: plain, immutable: strings.HasPrefix(name, "assets/")}
 	f.tag = sync.OnceValue(func() string {
 		sum := sha256.Sum256(plain)
 		return base64.RawURLEncoding.EncodeToString(sum[:12])
 	})
-	if len(plain) > 1<<10 && !strings.HasPrefix(f.contentType, "image/png") {
+	if len(plain) > 1<<10 && f.contentType != "image/png" {
 		f.zipped = sync.OnceValue(func() []byte { return zip(plain) })
 	}
 	return f
+}
+
+// typeOf goes by the extension. The machine's own table is not asked: it differs
+// from machine to machine, and with nosniff a wrong type breaks the page.
+func typeOf(name string) string {
+	switch path.Ext(name) {
+	case ".css":
+		return "text/css; charset=utf-8"
+	case ".html":
+		return "text/html; charset=utf-8"
+	case ".js":
+		return "text/javascript; charset=utf-8"
+	case ".json":
+		return "application/json"
+	case ".png":
+		return "image/png"
+	case ".svg":
+		return "image/svg+xml"
+	}
+	return "application/octet-stream"
 }
 
 func zip(plain []byte) []byte {
@@ -167,7 +171,7 @@ func acceptsGzip(accept string) bool {
 		name, weight, _ := strings.Cut(coding, ";")
 		if strings.EqualFold(strings.TrimSpace(name), "gzip") {
 			weight = strings.TrimSpace(weight)
-			return weight != "q=0" && !strings.HasPrefix(weight, "q=0.000") && weight != "q=0.0"
+			return !strings.HasPrefix(weight, "q=0") || strings.Trim(weight, "q=0.") != ""
 		}
 	}
 	return false

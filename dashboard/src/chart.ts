@@ -37,7 +37,8 @@ export class Chart {
     private readonly element: HTMLElement,
     private readonly options: ChartOptions,
   ) {
-    new ResizeObserver(() => this.resize()).observe(element);
+    // A frame later: what is resized within the callback would be reported again.
+    new ResizeObserver(() => requestAnimationFrame(() => this.resize())).observe(element);
   }
 
   /** Shows the last `seconds`. */

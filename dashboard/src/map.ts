@@ -57,7 +57,7 @@ export class FleetMap {
     if (context === null) throw new Error("this browser has no canvas");
     this.context = context;
     this.ink = inkOf(canvas);
-    new ResizeObserver(() => this.resize()).observe(canvas);
+    new ResizeObserver(() => requestAnimationFrame(() => this.resize())).observe(canvas);
   }
 
   /** Reads the colours again: light has become dark, or dark light. */

@@ -1,0 +1,231 @@
+package dashboard_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"millrace/dashboard"
+)
+
+// said is a reading as it goes over the wire.
+type said struct {
+	Device string         `json:"device"`
+	Time   string         `json:"time"`
+	Values map[string]any `json:"values"`
+}
+
+func at(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
+
+// subscribe is what a page asks for.
+type subscribe struct {
+	Op       string `json:"op"`
+	ID       string `json:"id"`
+	From     string `json:"from"`
+	Snapshot bool   `json:"snapshot"`
+}
+
+// live is a server that speaks to the page as the broadcaster does, and keeps
+// its log in memory. It can be stopped and started again on the same address.
+type live struct {
+	t             testing.TB
+	addr          string
+	subscriptions chan subscribe // as they come in
+	pages         chan string    // the query strings of connections as they come in
+
+	mu      sync.Mutex // protects what follows
+	log     []said
+	grown   chan struct{} // closed when the log grows
+	token   string        // wanted, unless empty
+	refuse  string        // an error event for every subscription with a cursor
+	stored  bool          // whether /v1/readings answers
+	stopped context.CancelFunc
+	down    func()
+}
+
+func newLive(t testing.TB) *live {
+	l := &live{
+		t: t, stored: true, grown: make(chan struct{}),
+		subscriptions: make(chan subscribe, 100), pages: make(chan string, 100),
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.addr = listener.Addr().String()
+	l.serve(listener)
+	t.Cleanup(func() { l.down() })
+	return l
+}
+
+func (l *live) start() {
+	l.t.Helper()
+	listener, err := net.Listen("tcp", l.addr)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.serve(listener)
+}
+
+// serve answers until down is called, which returns when nothing runs any more.
+func (l *live) serve(listener net.Listener) {
+	ctx, stop := context.WithCancel(context.Background())
+	var open sync.WaitGroup
+	mux := http.NewServeMux()
+	mux.Handle("/", dashboard.Handler())
+	mux.HandleFunc("GET /v1/ws", func(w http.ResponseWriter, r *http.Request) {
+		open.Add(1)
+		defer open.Done()
+		l.connect(ctx, w, r)
+	})
+	mux.HandleFunc("GET /v1/readings", l.readings)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
+	open.Go(func() { _ = server.Serve(listener) })
+	l.down = sync.OnceFunc(func() {
+		stop()
+		_ = server.Close()
+		open.Wait()
+	})
+}
+
+// say appends readings to the log.
+func (l *live) say(readings ...said) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.log = append(l.log, readings...)
+	close(l.grown)
+	l.grown = make(chan struct{})
+}
+
+func (l *live) set(change func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change()
+}
+
+// since is what was said from n on, and the channel that closes when there is more.
+func (l *live) since(n int) ([]said, chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.log[n:], l.grown
+}
+
+// latest is one reading a device with the newest of its values.
+func (l *live) latest() ([]said, int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	found := map[string]int{}
+	var latest []said
+	for _, each := range l.log {
+		i, known := found[each.Device]
+		if !known {
+			i = len(latest)
+			found[each.Device] = i
+			latest = append(latest, said{Device: each.Device, Values: map[string]any{}})
+		}
+		latest[i].Time = each.Time
+		for metric, value := range each.Values {
+			latest[i].Values[metric] = value
+		}
+	}
+	return latest, len(l.log)
+}
+
+func (l *live) connect(ctx context.Context, w http.ResponseWriter, r *http.Request) {
+	l.mu.Lock()
+	token, refuse := l.token, l.refuse
+	l.mu.Unlock()
+	if token != "" && r.URL.Query().Get("token") != token {
+		http.Error(w, "who are you?", http.StatusUnauthorized)
+		return
+	}
+	conn, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		return
+	}
+	defer func() { _ = conn.CloseNow() }()
+	l.pages <- r.URL.RawQuery
+	var wanted subscribe
+	if !receive(ctx, conn, &wanted) {
+		return
+	}
+	l.subscriptions <- wanted
+	if refuse != "" && wanted.From != "" {
+		send(ctx, conn, map[string]any{"id": wanted.ID, "event": "error", "status": 410, "detail": refuse})
+		wanted = subscribe{}
+		if !receive(ctx, conn, &wanted) {
+			return
+		}
+		l.subscriptions <- wanted
+	}
+	l.follow(conn.CloseRead(ctx), conn, wanted)
+}
+
+func (l *live) follow(ctx context.Context, conn *websocket.Conn, wanted subscribe) {
+	n, _ := strconv.Atoi(strings.TrimPrefix(wanted.From, "n"))
+	if wanted.Snapshot {
+		var latest []said
+		latest, n = l.latest()
+		send(ctx, conn, map[string]any{"id": wanted.ID, "event": "snapshot", "cursor": place(n), "readings": latest})
+	}
+	caughtUp := false
+	for {
+		more, grown := l.since(n)
+		n += len(more)
+		if len(more) > 0 {
+			send(ctx, conn, map[string]any{"id": wanted.ID, "cursor": place(n), "readings": more})
+		}
+		if !caughtUp {
+			caughtUp = true
+			send(ctx, conn, map[string]any{"id": wanted.ID, "event": "live", "cursor": place(n)})
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func place(n int) string { return fmt.Sprintf("n%d", n) }
+
+func (l *live) readings(w http.ResponseWriter, r *http.Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.stored {
+		http.Error(w, "no database", http.StatusServiceUnavailable)
+		return
+	}
+	query := r.URL.Query()
+	found := []said{}
+	for _, each := range l.log {
+		_, has := each.Values[query.Get("metric")]
+		if has && each.Device == query.Get("device") && each.Time >= query.Get("from") {
+			found = append(found, each)
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{"readings": found})
+}
+
+func receive(ctx context.Context, conn *websocket.Conn, into any) bool {
+	_, text, err := conn.Read(ctx)
+	return err == nil && json.Unmarshal(text, into) == nil
+}
+
+func send(ctx context.Context, conn *websocket.Conn, message any) {
+	text, err := json.Marshal(message)
+	if err != nil {
+		panic("impossible, because tests say only what JSON can carry: " + err.Error())
+	}
+	_ = conn.Write(ctx, websocket.MessageText, text) // a page that is gone needs no answer
+}

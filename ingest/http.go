@@ -75,11 +75,12 @@ type HTTPConfig struct {
 // /v1/devices/{device}/telemetry (one). It is safe for concurrent use.
 //
 // The form is told by Content-Type (see [format.ContentTypes]) or by the query
-// parameter form; without either it is JSON. precision=s|ms|us|ns is the unit
-// of times in line protocol. Content-Encoding may be gzip or zstd. NDJSON and
-// line protocol are read, appended and forgotten in parts of a few KB, so their
-// length is bounded only by [HTTPLimits].BodyBytes and ExpandedBytes; a JSON
-// document that is broken anywhere is refused as a whole.
+// parameter form; without either, and with what curl -d says by itself, it is
+// JSON. precision=s|ms|us|ns is the unit of times in line protocol.
+// Content-Encoding may be gzip or zstd. NDJSON and line protocol are read,
+// appended and forgotten in parts of a few KB, so their length is bounded only
+// by [HTTPLimits].BodyBytes and ExpandedBytes; a JSON document that is broken
+// anywhere is refused as a whole.
 //
 // The answer comes after the log has acknowledged:
 //
@@ -203,6 +204,10 @@ func (h *handler) login(r *http.Request) (devices.Principal, error) {
 // errUnsupported is an answer of 415.
 var errUnsupported = errors.New("unsupported")
 
+// curlsType is what curl -d says if it is told nothing, whatever the body is; it
+// counts as nothing said.
+const curlsType = "application/x-www-form-urlencoded"
+
 // queryForm decides the form of a body and the unit of its times.
 func queryForm(query url.Values, contentType string) (format.Form, time.Duration, error) {
 	precision, err := precisionOf(query.Get("precision"))
@@ -218,7 +223,7 @@ func queryForm(query url.Values, contentType string) (format.Form, time.Duration
 		if form == format.Value || form == format.Sparkplug {
 			return format.None, 0, &telemetry.BadRequest{Parameter: "form", Detail: name + " is for MQTT: its topic says the rest"}
 		}
-	case contentType != "":
+	case contentType != "" && contentType != curlsType:
 		var known bool
 		if form, known = format.FormOf(contentType); !known {
 			return format.None, 0, fmt.Errorf("%w: Content-Type %.100q is none of %s",

@@ -30,6 +30,19 @@ func (f *databaseFlags) open(ctx context.Context) (*storage.DB, error) {
 	return storage.Open(ctx, url, storage.Config{MaxConns: 4})
 }
 
+// openMigrated is open for all who need the schema.
+func (f *databaseFlags) openMigrated(ctx context.Context) (*storage.DB, error) {
+	db, err := f.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrated(db); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
 // migrateCommand brings the database to this program's schema.
 type migrateCommand struct {
 	databaseFlags
@@ -70,7 +83,7 @@ type deviceFlags struct {
 }
 
 func (f *databaseFlags) registry(ctx context.Context, do func(r *devices.Registry) error) error {
-	db, err := f.open(ctx)
+	db, err := f.openMigrated(ctx)
 	if err != nil {
 		return err
 	}
@@ -165,7 +178,7 @@ func (c *tokenCommand) Run(t *terminal) error {
 	}
 	key, err := devices.LoadTokenKey((&accessFlags{TokenKey: c.TokenKey}).keyFile(&c.dataFlag))
 	if err != nil {
-		return err
+		return fmt.Errorf("--token-key: %w", err)
 	}
 	t.printf("%s\n", key.Issue(c.For, c.TTL, time.Now()))
 	return nil

@@ -98,7 +98,8 @@ func answered(response *http.Response) error {
 	var problem struct{ Title, Detail string }
 	body, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10))
 	if json.Unmarshal(body, &problem) == nil && problem.Title != "" {
-		return fmt.Errorf("%s: %s", strings.ToLower(problem.Title), problem.Detail)
+		title := strings.ToLower(problem.Title) + ": "
+		return errors.New(title + strings.TrimPrefix(problem.Detail, title))
 	}
 	return fmt.Errorf("answered %s", response.Status)
 }
@@ -118,7 +119,7 @@ func secret(flag, value, file string) (string, error) {
 // replayCommand prints readings, one a line, in their canonical form.
 type replayCommand struct {
 	clientFlags
-	From   string   `required:"" placeholder:"TIME" help:"Where to begin: RFC 3339 (2026-11-21T22:00:00Z), back from now (-24h), or a cursor."`
+	From   string   `required:"" placeholder:"TIME" help:"Where to begin: RFC 3339 (2026-11-21T22:00:00Z), back from now (--from=-24h), or a cursor."`
 	To     string   `placeholder:"TIME" help:"Where to end; without it, go on live until Ctrl-C."`
 	Speed  string   `default:"max" placeholder:"1|10|max" help:"Default ${default}. Pace by the readings' own times: 1 as it was, 10 ten times as fast, max at once."`
 	Device []string `placeholder:"GLOB" help:"Only these devices; may stand several times."`

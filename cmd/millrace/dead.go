@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -33,7 +34,7 @@ type deadList struct {
 
 // Run lists them, with a line of counts.
 func (c *deadList) Run(ctx context.Context, t *terminal) error {
-	db, err := c.open(ctx)
+	db, err := c.openMigrated(ctx)
 	if err != nil {
 		return err
 	}
@@ -87,7 +88,7 @@ type deadShow struct {
 
 // Run shows it.
 func (c *deadShow) Run(ctx context.Context, t *terminal) error {
-	db, err := c.open(ctx)
+	db, err := c.openMigrated(ctx)
 	if err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ type deadRetry struct {
 
 // Run sends it again. What is refused again stays as it is.
 func (c *deadRetry) Run(ctx context.Context, t *terminal) error {
-	db, err := c.databaseFlags.open(ctx)
+	db, err := c.openMigrated(ctx)
 	if err != nil {
 		return err
 	}
@@ -132,6 +133,9 @@ func (c *deadRetry) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	if err := standing(ctx, db, &letter); err != nil {
+		return fmt.Errorf("dead letter %d stays as it is: %w", c.ID, err)
+	}
 	if len(c.Kafka) == 0 {
 		c.Kafka = strings.FieldsFunc(c.find().Kafka, func(r rune) bool { return r == ',' })
 	}
@@ -142,25 +146,59 @@ func (c *deadRetry) Run(ctx context.Context, t *terminal) error {
 	return letters.MarkRetried(ctx, c.ID, time.Now())
 }
 
+// message is what the letter was, as the gate takes it; the flags say what its
+// topic does not, or not rightly.
 func (c *deadRetry) message(l *storage.DeadLetter) (ingest.Message, error) {
-	m := ingest.Message{
-		Source: "retry", Topic: l.Topic, Client: l.Client, Payload: l.Payload, Wait: true,
-		Publisher: devices.Principal{Open: true}, Form: format.JSON, Device: l.Device,
-	}
 	patterns, err := ingest.ParsePatterns(append(ingest.DefaultPatterns(), c.Topic...))
 	if err != nil {
-		return m, usage("--topic: %v", err)
+		return ingest.Message{}, usage("--topic: %v", err)
 	}
-	if route, ok := patterns.Match(l.Topic); ok && !route.Me {
-		route.Address(&m)
+	m := ingest.Message{Payload: l.Payload, Wait: true, Form: format.JSON} // of the sink: a reading that names its device
+	if l.Topic != "" {
+		door := telemetry.DeadLetter{Source: l.Source, Topic: l.Topic, Client: l.Client}
+		m, err = patterns.Again(&door, l.Payload)
+		if err != nil && c.Device == "" {
+			return m, fmt.Errorf("dead letter %d stays as it is: %w (--topic, or --device NAME)", l.ID, err)
+		}
+		if route, ok := patterns.Match(l.Topic); ok && route.Me {
+			m.Device = l.Device // who was logged in
+		}
 	}
+	m.Source, m.Publisher = "retry", devices.Principal{Open: true}
 	if c.Device != "" {
 		m.Device, m.Refused = c.Device, nil
 	}
 	if c.Form != "" {
-		m.Form, err = format.ParseForm(c.Form)
+		if m.Form, err = format.ParseForm(c.Form); err != nil {
+			return m, usage("--%v", err) // it begins with the parameter's name
+		}
 	}
-	return m, err
+	return m, nil
+}
+
+// standing is why a conflict would be one again: the value said first is still
+// in the database. Sent again, it would only be a second dead letter.
+func standing(ctx context.Context, db *storage.DB, l *storage.DeadLetter) error {
+	var said telemetry.Reading
+	if l.Reason != telemetry.ReasonConflict || telemetry.ParseReading(l.Payload, &said) != nil {
+		return nil
+	}
+	span := telemetry.Span{
+		After:  telemetry.Cursor{Time: said.Time},
+		To:     said.Time.Add(time.Microsecond),
+		Filter: telemetry.Filter{Devices: []string{said.Device}},
+	}
+	var conflict error
+	_, err := storage.NewHistory(db).Replay(ctx, l.Log, span, func(stored *telemetry.Reading) error {
+		for _, m := range said.Metrics {
+			if first, ok := stored.Value(m.Name); ok && !first.Equal(m.Value) {
+				conflict = fmt.Errorf("%s of %s at %s is %s in the database, and the first stays",
+					m.Name, said.Device, telemetry.AppendTime(nil, said.Time), first.AppendJSON(nil))
+			}
+		}
+		return nil
+	})
+	return errors.Join(err, conflict)
 }
 
 // send passes one message through a gate of our own.

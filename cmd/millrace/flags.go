@@ -83,7 +83,7 @@ func (f *postgresFlags) url() (string, error) {
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Host == "" {
-		return "", errors.New("--postgres: not a URL of the form postgres://user:password@host:port/name") // it may hold a password
+		return "", usage("--postgres: not a URL of the form postgres://user:password@host:port/name") // it may hold a password
 	}
 	return text, nil
 }
@@ -147,15 +147,16 @@ func environmentOf(flag string) string {
 const grace = 3 * time.Second
 
 func (f *kafkaFlags) check() error {
+	var wrong []error
 	for _, address := range f.Kafka {
 		if _, _, err := net.SplitHostPort(address); err != nil {
-			return usage("--kafka: %q is not host:port, as in kafka-1:9092", address)
+			wrong = append(wrong, usage("--kafka: %q is not host:port, as in kafka-1:9092", address))
 		}
 	}
 	if f.KafkaPartitions < 1 || f.KafkaPartitions > 4096 {
-		return usage("--kafka-partitions: %d is not between 1 and 4096", f.KafkaPartitions)
+		wrong = append(wrong, usage("--kafka-partitions: %d is not between 1 and 4096", f.KafkaPartitions))
 	}
-	return nil
+	return each(wrong...)
 }
 
 // each joins what several checks find, so that one run of --check names all.

@@ -49,12 +49,27 @@ type deployment struct {
 
 func newDeployment(t *testing.T, extra ...string) *deployment {
 	t.Helper()
-	d := &deployment{t: t, data: filepath.Join(t.TempDir(), "data"), extra: extra}
+	d := &deployment{t: t, data: filepath.Join(reachable(t), "data"), extra: extra}
 	for _, address := range []*string{&d.mqtt, &d.http, &d.kafka, &d.postgres} {
 		*address = testkit.Loopback(testkit.FreePort(t))
 	}
 	d.up()
 	return d
+}
+
+// reachable is a folder that the user who runs PostgreSQL under root can reach,
+// which t.TempDir is not.
+func reachable(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "millrace-test-")
+	if err == nil {
+		err = os.Chmod(dir, 0o711)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 // up starts the deployment, or starts it again.
@@ -127,4 +142,17 @@ func (d *deployment) settle(want int, query string, args ...any) {
 	testkit.Wait(d.t, fmt.Sprintf("%s to answer %d", query, want), func() bool {
 		return d.count(query, args...) == want
 	})
+}
+
+// statement runs one statement.
+func statement(t *testing.T, url, sql string) {
+	t.Helper()
+	connection, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close(t.Context())
+	if _, err := connection.Exec(t.Context(), sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
 }

@@ -124,8 +124,8 @@ func (h *house) openDatabase(ctx context.Context, url string) error {
 }
 
 // migrated says whether the schema is there, and what to do if not.
-func (h *house) migrated() error {
-	if h.database.Layout() == "" {
+func migrated(db *storage.DB) error {
+	if db.Layout() == "" {
 		return fmt.Errorf("the database has no schema of millrace yet: run 'millrace migrate --postgres …' once")
 	}
 	return nil

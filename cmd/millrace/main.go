@@ -15,6 +15,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -52,14 +54,33 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exit // --help was asked for and answered
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "millrace: %v\n(millrace %s--help lists what there is)\n", err, commandOf(args))
+		complain(stderr, parser.Model, args, err)
 		return 2
 	}
 	terminal := &terminal{out: stdout, err: stderr}
 	command.BindTo(ctx, (*context.Context)(nil))
 	if err := command.Run(terminal); err != nil {
-		fmt.Fprintf(stderr, "millrace %s: %v\n", command.Command(), err)
+		fmt.Fprintf(stderr, "millrace %s: %v\n", nameOf(command), err)
 		return exitCode(err)
 	}
 	return 0
+}
+
+// complain says what is wrong with a command line, and where to read on.
+func complain(stderr io.Writer, model *kong.Application, args []string, err error) {
+	known := ""
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		if slices.ContainsFunc(model.Children, func(n *kong.Node) bool { return n.Name == args[0] }) {
+			known = args[0] + " "
+		} else {
+			err = fmt.Errorf("there is no command %q", args[0])
+		}
+	}
+	fmt.Fprintf(stderr, "millrace: %v\n(millrace %s--help lists what there is)\n", err, known)
+}
+
+// nameOf a command: its words without its arguments.
+func nameOf(command *kong.Context) string {
+	name, _, _ := strings.Cut(command.Command(), " <")
+	return name
 }

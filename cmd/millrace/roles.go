@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"millrace/broadcaster"
 	"millrace/broadcaster/ws"
@@ -118,11 +119,15 @@ func (h *house) authenticator(f accessFlags) (ingest.Authenticator, error) {
 		return devices.Open{}, nil
 	}
 	if h.database == nil {
-		return nil, need("--postgres", "--auth devices keeps the devices in the database")
+		return nil, noRegistry()
 	}
 	registry := devices.NewRegistry(storage.NewDevices(h.database), devices.RegistryConfig{Log: h.log, Events: h.metrics.Devices()})
 	h.add(rankKeeper, "devices", registry)
 	return registry, nil
+}
+
+func noRegistry() error {
+	return need("--postgres", "--auth devices keeps the devices in the database")
 }
 
 // guard lets only those read who have a token, where somebody asks for one.
@@ -130,9 +135,14 @@ func (h *house) guard(f accessFlags, data dataFlag) error {
 	if f.Auth == "none" {
 		return nil
 	}
+	if f.TokenKey == "" {
+		if err := os.MkdirAll(data.Data, 0o711); err != nil {
+			return fmt.Errorf("--data: cannot make the folder: %w", err)
+		}
+	}
 	key, err := devices.LoadTokenKey(f.keyFile(&data))
 	if err != nil {
-		return err
+		return fmt.Errorf("--token-key: %w", err)
 	}
 	h.web.screens = readers(key)
 	return nil
@@ -184,7 +194,7 @@ func sinkGroup(prefix string) string { return prefix + ".sink" }
 
 // sink adds the role sink: the log into the database.
 func (h *house) sink(f sinkFlags) error {
-	if err := h.migrated(); err != nil {
+	if err := migrated(h.database); err != nil {
 		return err
 	}
 	sink, err := storage.NewSink(h.database, storage.SinkConfig{

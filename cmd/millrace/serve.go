@@ -65,7 +65,11 @@ type ingestCommand struct {
 
 // Run serves the doors until it is told to stop.
 func (c *ingestCommand) Run(ctx context.Context, t *terminal) error {
-	err := each(c.doorFlags.check(), c.checkAddress("--http", c.HTTP), c.floorFlags.check())
+	missing := error(nil)
+	if c.Auth != "none" && c.Postgres == "" && c.PostgresFile == "" {
+		missing = noRegistry()
+	}
+	err := each(c.doorFlags.check(), c.checkAddress("--http", c.HTTP), c.floorFlags.check(), missing)
 	if err != nil || c.Check {
 		return checked(t, err)
 	}
@@ -118,9 +122,8 @@ type sinkCommand struct {
 
 // Run stores until it is told to stop.
 func (c *sinkCommand) Run(ctx context.Context, t *terminal) error {
-	url, _ := c.url()
 	missing := error(nil)
-	if url == "" {
+	if c.Postgres == "" && c.PostgresFile == "" {
 		missing = need("--postgres", "name the database")
 	}
 	err := each(c.checkAddress("--http", c.HTTP), c.floorFlags.check(), missing)

@@ -83,7 +83,7 @@ func (c *simulateCommand) play(ctx context.Context, t *terminal, broker simulato
 		Log: t.logger(c.logFlags, slog.LevelWarn), Progress: progress,
 	})
 	finish()
-	if report.Rows > 0 {
+	if report.Acknowledged > 0 || err == nil {
 		t.printf("%s", report.String())
 	}
 	return err

@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -62,14 +61,6 @@ func exitCode(err error) int {
 		return f.code
 	}
 	return 1
-}
-
-// commandOf is the command in args, for "millrace COMMAND --help".
-func commandOf(args []string) string {
-	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		return args[0] + " "
-	}
-	return ""
 }
 
 // steps tells of each step that takes time.

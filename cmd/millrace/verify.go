@@ -20,7 +20,7 @@ type verifyCommand struct {
 
 // Run prints a line a partition and what is wrong; it fails if anything is.
 func (c *verifyCommand) Run(ctx context.Context, t *terminal) error {
-	db, err := c.open(ctx)
+	db, err := c.openMigrated(ctx)
 	if err != nil {
 		return err
 	}

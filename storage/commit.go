@@ -52,6 +52,9 @@ func (b *batch) commit(ctx context.Context) error {
 	if err := s.makeDays(ctx, b.days); err != nil {
 		return err
 	}
+	if err := s.indexDays(ctx, b.late); err != nil {
+		return err
+	}
 	err := pgx.BeginFunc(ctx, s.db.pool, func(tx pgx.Tx) error {
 		if err := b.lock(ctx, tx); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -74,6 +75,11 @@ func (h *History) snapshot(ctx context.Context, log uint64, read func(pgx.Tx) er
 
 // read runs f in a snapshot that does not change.
 func (db *DB) read(ctx context.Context, f func(pgx.Tx) error) error {
+	// Without an index the answer is the same and takes longer: a role that may
+	// not make one reads all the same.
+	if err := db.indexAll(ctx); err != nil {
+		db.log.Debug("storage: a partition stays without its index", slog.String("error", err.Error()))
+	}
 	tx, err := db.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return db.explain(err)

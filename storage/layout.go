@@ -26,8 +26,8 @@ func (d day) leaf() string { return "samples_" + d.start().Format("20060102") }
 
 // days are those whose partitions are known to be there.
 type days struct {
-	mu    sync.Mutex // protects known
-	known map[day]bool
+	mu    sync.Mutex   // protects known
+	known map[day]bool // and whether they have their index
 }
 
 // daysAtOnce bounds the locks of one transaction that makes partitions.
@@ -42,7 +42,7 @@ func (s *Sink) makeDays(ctx context.Context, wanted []day) error {
 	}
 	s.days.mu.Lock()
 	defer s.days.mu.Unlock()
-	missing := slices.DeleteFunc(slices.Clone(wanted), func(d day) bool { return s.days.known[d] })
+	missing := slices.DeleteFunc(slices.Clone(wanted), func(d day) bool { _, ok := s.days.known[d]; return ok })
 	for some := range slices.Chunk(missing, daysAtOnce) {
 		dates := make([]time.Time, len(some))
 		for i, d := range some {
@@ -62,7 +62,66 @@ func (s *Sink) makeDays(ctx context.Context, wanted []day) error {
 			s.days.known = make(map[day]bool)
 		}
 		for _, d := range some {
-			s.days.known[d] = true
+			s.days.known[d] = false
+		}
+	}
+	return nil
+}
+
+// indexDays makes sure that the partitions can be looked into.
+func (s *Sink) indexDays(ctx context.Context, late []value) error {
+	if s.db.timescale() {
+		return nil
+	}
+	s.days.mu.Lock()
+	defer s.days.mu.Unlock()
+	for i := range late {
+		d := dayOf(late[i].time)
+		if s.days.known[d] {
+			continue
+		}
+		if err := s.db.index(ctx, d.leaf()); err != nil {
+			return err
+		}
+		s.days.known[d] = true
+	}
+	return nil
+}
+
+// index gives the partition its index, if it has none. It waits for the
+// transactions that write to it, and they wait for it.
+func (db *DB) index(ctx context.Context, leaf string) error {
+	if _, err := db.pool.Exec(ctx, `select index_samples_day($1)`, leaf); err != nil {
+		return fmt.Errorf("index %s: %w", leaf, db.explain(err))
+	}
+	return nil
+}
+
+// unindexed are the partitions without an index, and their sizes in bytes.
+func (db *DB) unindexed(ctx context.Context) (map[string]int64, error) {
+	leaves := make(map[string]int64)
+	if db.timescale() {
+		return leaves, nil
+	}
+	rows, _ := db.pool.Query(ctx, `select leaf, bytes from unindexed_samples`)
+	var leaf string
+	var bytes int64
+	_, err := pgx.ForEachRow(rows, []any{&leaf, &bytes}, func() error {
+		leaves[leaf] = bytes
+		return nil
+	})
+	return leaves, db.explain(err)
+}
+
+// indexAll is for whoever is about to look into any partition.
+func (db *DB) indexAll(ctx context.Context) error {
+	leaves, err := db.unindexed(ctx)
+	if err != nil {
+		return err
+	}
+	for leaf := range leaves {
+		if err := db.index(ctx, leaf); err != nil {
+			return err
 		}
 	}
 	return nil

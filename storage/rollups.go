@@ -19,14 +19,26 @@ type RollupsConfig struct {
 	Events Events
 }
 
-// Rollups keeps the rollups of the layout plain small to query. They are right
-// without it: what it has not rolled up yet, the views compute from the values.
+// Rollups keeps the layout plain fast to query. The rollups are right without
+// it: what it has not rolled up yet, the views compute from the values. It also
+// gives partitions their index, once they have filled.
 // On the layout timescale the server's own jobs do that, and Run only waits.
 // Several processes may run it at once; one at a time works.
 type Rollups struct {
-	db  *DB
-	cfg RollupsConfig
+	db   *DB
+	cfg  RollupsConfig
+	seen map[string]filling // Run's: partitions without an index
 }
+
+// filling is a partition without an index, as the last looks found it.
+type filling struct {
+	bytes int64
+	looks int
+}
+
+// fillingLooks is how often a partition is left without its index while it grows:
+// half a minute, by default.
+const fillingLooks = 6
 
 // NewRollups keeps the rollups of db.
 func NewRollups(db *DB, cfg RollupsConfig) *Rollups {
@@ -57,15 +69,44 @@ func (r *Rollups) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if err := r.rollQuiet(ctx, r.cfg.Quiet); err != nil && ctx.Err() == nil {
+		err := r.index(ctx)
+		if err == nil {
+			err = r.rollQuiet(ctx, r.cfg.Quiet)
+		}
+		if err != nil && ctx.Err() == nil {
 			r.cfg.Log.Warn("rollups: not rolled up now; queries compute from the values", slog.String("error", err.Error()))
 		}
 	}
 }
 
+// index gives an index to the partitions that have stopped growing, or grew for
+// long enough without one.
+func (r *Rollups) index(ctx context.Context) error {
+	leaves, err := r.db.unindexed(ctx)
+	if err != nil {
+		return err
+	}
+	next := make(map[string]filling, len(leaves))
+	for leaf, bytes := range leaves {
+		before, ok := r.seen[leaf]
+		if !ok || before.bytes != bytes && before.looks < fillingLooks {
+			next[leaf] = filling{bytes, before.looks + 1}
+			continue
+		}
+		if err := r.db.index(ctx, leaf); err != nil {
+			return err
+		}
+	}
+	r.seen = next
+	return nil
+}
+
 // Refresh rolls up all there is, however new, and returns when that is done.
 func (r *Rollups) Refresh(ctx context.Context) error {
 	if !r.db.timescale() {
+		if err := r.db.indexAll(ctx); err != nil {
+			return fmt.Errorf("rollups: %w", err)
+		}
 		return r.rollQuiet(ctx, -time.Hour)
 	}
 	for _, name := range []string{"rollup_1m", "rollup_1h", "rollup_1d"} {
@@ -150,7 +191,9 @@ func (r *Rollups) roll(ctx context.Context, quiet time.Duration) (int, error) {
 			return err
 		}
 		rows, _ := tx.Query(ctx, `
-			select slot from rollup_dirty group by slot having max(touched) < now() - $1::interval
+			select slot from rollup_dirty d
+			where not exists (select from unindexed_samples u where u.leaf = 'samples_' || to_char(d.slot at time zone 'UTC', 'YYYYMMDD'))
+			group by slot having max(touched) < now() - $1::interval
 			order by slot limit $2`, quiet, slotsAtOnce)
 		var err error
 		if slots, err = pgx.CollectRows(rows, pgx.RowTo[time.Time]); err != nil || len(slots) == 0 {

@@ -82,6 +82,7 @@ func TestRollupsRun(t *testing.T) {
 	<-rolled
 	testkit.Wait(t, "all slots to be rolled up", func() bool { return b.query(`select count(*) from rollup_dirty`) == "0\n" })
 	b.sameRollups("at the end")
+	equal(t, "partitions without an index", b.query(`select leaf from unindexed_samples`), "")
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)

@@ -142,6 +142,9 @@ func (b *batch) load(ctx context.Context, unknown []place) error {
 	if len(ids) == 0 {
 		return nil
 	}
+	if err := b.h.sink.db.indexAll(ctx); err != nil {
+		return err
+	}
 	err := b.h.sink.db.newest(ctx, b.h.sink.db.pool, ids, func(l latest) {
 		byID[l.id].series().newest = l.time.UnixMicro()
 	})

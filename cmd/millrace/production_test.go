@@ -219,6 +219,7 @@ func (p *production) viewSocket(ctx context.Context, f *follower, live func()) e
 // TestProduction runs what docker-compose.yml and deploy describe, kills each
 // of its roles in the middle of everything, and counts.
 func TestProduction(t *testing.T) {
+	t.Parallel()
 	p := newProduction(t)
 	p.once("migrate", p.services["migrate"].Command...)
 	p.start(ours()...)

@@ -6,18 +6,16 @@ type Reason uint16
 
 // The reasons there are.
 const (
-	Left      Reason = 1000 // the client said goodbye, or its only subscription ended
-	Stopping  Reason = 1001 // this instance stops; resume elsewhere with the cursor
-	Protocol  Reason = 1002 // the client does not speak the protocol
-	NotText   Reason = 1003 // a binary message, or a text that is not UTF-8
-	Broken    Reason = 1006 // the connection broke; never sent
-	TooLarge  Reason = 1009 // a message over Limits.Message
-	Internal  Reason = 1011 // a failure on our side
-	Stalled   Reason = 4000 // took nothing for Limits.Stall
-	Silent    Reason = 4001 // no answer to pings
-	Flooding  Reason = 4002 // pings or operations faster than their answers are read
-	Crowded   Reason = 4003 // over a limit on connections
-	Forbidden Reason = 4004 // may not connect from here
+	Left     Reason = 1000 // the client said goodbye, or its only subscription ended
+	Stopping Reason = 1001 // this instance stops; resume elsewhere with the cursor
+	Protocol Reason = 1002 // the client does not speak the protocol
+	NotText  Reason = 1003 // a binary message, or a text that is not UTF-8
+	Broken   Reason = 1006 // the connection broke; never sent
+	TooLarge Reason = 1009 // a message over Limits.Message
+	Internal Reason = 1011 // a failure on our side
+	Stalled  Reason = 4000 // took nothing for Limits.Stall
+	Silent   Reason = 4001 // no answer to pings
+	Flooding Reason = 4002 // pings or operations faster than their answers are read
 )
 
 // Name is the reason in one word, for metrics and logs.
@@ -52,10 +50,6 @@ func (r Reason) words() (name, text string) {
 		return "silent", "no answer to pings"
 	case Flooding:
 		return "flooding", "messages come faster than their answers are read"
-	case Crowded:
-		return "crowded", "the limit on connections is reached"
-	case Forbidden:
-		return "forbidden", "not allowed from this origin"
 	}
 	return "internal", "a failure on our side"
 }

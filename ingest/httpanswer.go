@@ -107,7 +107,7 @@ func (a *answer) problem() telemetry.Problem {
 	}
 	p.Type = "about:blank"
 	if p.Status == http.StatusServiceUnavailable {
-		p.Detail += "; sending all of it again is safe, because device, metric and time tell a re-send"
+		p.Detail += "; some of it may be kept all the same. Sending all of it again is safe where readings carry their own time: device, metric and time tell a re-send"
 	}
 	if a.accepted > 0 {
 		p.Detail += fmt.Sprintf("; %d readings before this are accepted", a.accepted)

@@ -69,8 +69,8 @@ type Outcome struct {
 	Refused []Refused
 	Omitted int
 	// Err: an append failed and nothing may be acknowledged. Some of the message
-	// may be in the log nevertheless; sending all of it again is safe, because
-	// (device, metric, time) tells a re-send.
+	// may be in the log nevertheless; sending all of it again is safe where
+	// readings carry their own time, because (device, metric, time) tells a re-send.
 	Err error
 }
 

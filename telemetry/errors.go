@@ -11,7 +11,8 @@ var (
 	// ErrOverloaded: there is no room now. Try again later; nothing was taken.
 	// MQTT 5 answers 0x97, HTTP 503 with Retry-After.
 	ErrOverloaded = errors.New("overloaded: no room to buffer more; try again later")
-	// ErrUnavailable: a log or database is away. Nothing was taken. HTTP 503.
+	// ErrUnavailable: a log or database is away, or did not answer in time. What
+	// was handed over may be kept all the same. HTTP 503.
 	ErrUnavailable = errors.New("unavailable")
 	// ErrGone: a cursor points at what the log no longer holds, or at another
 	// log. HTTP 410.

@@ -19,7 +19,7 @@ import (
 var answers = []struct{ begins, says string }{
 	{"mosquitto_pub ", ""},
 	{"curl -d ", `"accepted":1`},
-	{"curl -N ", `"device":"truck-7"`},
+	{"curl -N ", `"device":"my-truck"`},
 	{"curl 'http", `"speed":61.3`},
 	{"psql ", "61.3"},
 	{"bin/millrace verify", "Log and database agree."},
@@ -44,7 +44,7 @@ func TestReadmeInFiveMinutes(t *testing.T) {
 			continue
 		}
 		if strings.HasPrefix(line, "psql") || strings.HasPrefix(line, "bin/millrace verify") {
-			d.settle(4, "select count(*) from telemetry where device = 'truck-7'") // the sink is a moment behind
+			d.settle(4, "select count(*) from telemetry where device = 'my-truck'") // the sink is a moment behind
 		}
 		d.enter(t, line, says)
 		ran++

@@ -76,8 +76,8 @@ func (c *upCommand) check() error {
 	if c.Fleet > 0 && c.Auth != "none" {
 		checks = append(checks, usage("--fleet: invented devices have no tokens; leave out --auth %s, or see 'millrace simulate --help'", c.Auth))
 	}
-	if c.KafkaRetain < 16 {
-		checks = append(checks, usage("--kafka-retain: %d MiB is less than 16", c.KafkaRetain))
+	if c.KafkaRetain < 64 {
+		checks = append(checks, usage("--kafka-retain: %d MiB is less than 64", c.KafkaRetain))
 	}
 	return each(checks...)
 }
@@ -217,7 +217,6 @@ func (c *upCommand) addFleet(h *house) error {
 
 // welcome is the one screen of text: what listens where, what to try next.
 func (c *upCommand) welcome(t *terminal, b beside, took time.Duration) {
-	host, port, _ := net.SplitHostPort(c.MQTT)
 	fleet := "no fleet (--fleet 100 invents one)"
 	if c.Fleet > 0 {
 		fleet = fmt.Sprintf("%d invented devices are driving", c.Fleet)
@@ -234,15 +233,29 @@ Millrace %s is up after %s: %s.
 
 Try, in another terminal:
 
-  mosquitto_pub -h %s -p %s -q 1 -t telemetry/my-truck -m '{"speed":61.2,"lat":52.1,"lon":4.3}'
-  curl -N 'http://%s/v1/stream?device=my-truck&snapshot=true'
-  psql '%s' -c "select * from telemetry where device = 'my-truck'"
-  %s verify%s
-
+%s
 Ctrl-C drains and ends; the next start goes on from here.
 `, version, took.Round(10*time.Millisecond), fleet, b.HTTP, c.MQTT, b.HTTP,
-		b.Kafka, c.KafkaPrefix, c.KafkaPrefix, b.Postgres, c.Data,
-		host, port, b.HTTP, b.Postgres, os.Args[0], c.dataArgument())
+		b.Kafka, c.KafkaPrefix, c.KafkaPrefix, b.Postgres, c.Data, c.tries(b))
+}
+
+// tries are commands to type, each on a line of its own.
+func (c *upCommand) tries(b beside) string {
+	host, port, _ := net.SplitHostPort(c.MQTT)
+	login, bearer := "", ""
+	var lines []string
+	if c.Auth != "none" {
+		lines = append(lines,
+			fmt.Sprintf("DEVICE=$(%s devices add my-truck%s)", os.Args[0], c.dataArgument()),
+			fmt.Sprintf("SCREEN=$(%s token%s)", os.Args[0], c.dataArgument()))
+		login, bearer = " -u my-truck -P $DEVICE", ` -H "Authorization: Bearer $SCREEN"`
+	}
+	lines = append(lines,
+		fmt.Sprintf(`mosquitto_pub -h %s -p %s%s -q 1 -t telemetry/my-truck -m '{"speed":61.2,"lat":52.1,"lon":4.3}'`, host, port, login),
+		fmt.Sprintf(`curl -N%s 'http://%s/v1/stream?device=my-truck&snapshot=true'`, bearer, b.HTTP),
+		fmt.Sprintf(`psql '%s' -c "select * from telemetry where device = 'my-truck'"`, b.Postgres),
+		fmt.Sprintf("%s verify%s", os.Args[0], c.dataArgument()))
+	return "  " + strings.Join(lines, "\n  ") + "\n"
 }
 
 func (c *upCommand) dataArgument() string {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -88,6 +90,7 @@ func (l *live) serve(listener net.Listener) {
 		l.connect(ctx, w, r)
 	})
 	mux.HandleFunc("GET /v1/readings", l.readings)
+	mux.HandleFunc("GET /v1/series", l.series)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	open.Go(func() { _ = server.Serve(listener) })
 	l.down = sync.OnceFunc(func() {
@@ -198,23 +201,61 @@ func (l *live) follow(ctx context.Context, conn *websocket.Conn, wanted subscrib
 
 func place(n int) string { return fmt.Sprintf("n%d", n) }
 
-func (l *live) readings(w http.ResponseWriter, r *http.Request) {
+// find is what was said of the metric and the device asked for, the oldest first.
+func (l *live) find(query url.Values) []said {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.stored {
-		http.Error(w, "no database", http.StatusServiceUnavailable)
-		return
-	}
-	query := r.URL.Query()
+	from, to := query.Get("from"), query.Get("to")
 	found := []said{}
 	for _, each := range l.log {
 		_, has := each.Values[query.Get("metric")]
-		if has && each.Device == query.Get("device") && each.Time >= query.Get("from") {
+		if has && each.Device == query.Get("device") && each.Time >= from && (to == "" || each.Time < to) {
 			found = append(found, each)
 		}
 	}
+	return found
+}
+
+// answer refuses parameters that the query API does not know, as it does.
+func (l *live) answer(w http.ResponseWriter, query url.Values, known string, body any) {
+	l.mu.Lock()
+	stored := l.stored
+	l.mu.Unlock()
+	if !stored {
+		http.Error(w, "no database", http.StatusServiceUnavailable)
+		return
+	}
+	for name := range query {
+		if !slices.Contains(strings.Fields(known), name) {
+			http.Error(w, "there is no parameter "+name, http.StatusUnprocessableEntity)
+			return
+		}
+	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{"readings": found})
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+func (l *live) readings(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	found := l.find(query)
+	if query.Get("order") == "desc" {
+		slices.Reverse(found)
+	}
+	if limit, err := strconv.Atoi(query.Get("limit")); err == nil {
+		found = found[:min(limit, len(found))]
+	}
+	l.answer(w, query, "device metric from to order limit", found)
+}
+
+// series is a bucket for each reading, as of a device that speaks once a minute.
+func (l *live) series(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	buckets := []map[string]any{}
+	for _, each := range l.find(query) {
+		value := each.Values[query.Get("metric")]
+		buckets = append(buckets, map[string]any{"bucket": each.Time, "device": each.Device, "metric": query.Get("metric"), "count": 1, "avg": value})
+	}
+	l.answer(w, query, "device metric from to bucket", buckets)
 }
 
 func receive(ctx context.Context, conn *websocket.Conn, into any) bool {

@@ -270,6 +270,19 @@ func TestATokenIsPassedOnAndKeptOutOfTheAddress(t *testing.T) {
 	q.wait(`document.body.dataset.state === "live"`)
 }
 
+func TestADayIsMinutesAndThenReadings(t *testing.T) {
+	l := newLive(t)
+	l.say(vans(1, 300, time.Now().Add(-time.Minute))...)
+	p := open(t, l, "")
+	p.wait(`+document.querySelector("#chart").dataset.points >= 59`)
+	if points := p.ask(`document.querySelector("#chart").dataset.points`); points > "61" {
+		t.Errorf("%s points in an hour, want some 60", points)
+	}
+	p.run(`const span = document.querySelector("#span"); span.value = "86400"; span.dispatchEvent(new Event("change"))`)
+	p.wait(`document.querySelector("#chart").dataset.points === "300"`)
+	p.clean()
+}
+
 func TestWithoutADatabaseTheChartIsLiveOnly(t *testing.T) {
 	l := newLive(t)
 	l.set(func() { l.stored = false })
@@ -281,7 +294,7 @@ func TestWithoutADatabaseTheChartIsLiveOnly(t *testing.T) {
 	p.clean()
 }
 
-func TestThousandsOfDevicesAndReadingsStaySmooth(t *testing.T) {
+func TestThousandsOfDevicesAndReadings(t *testing.T) {
 	l := newLive(t)
 	l.say(vans(5000, 1, time.Now().Add(-time.Minute))...)
 	p := open(t, l, "")

@@ -67,6 +67,7 @@ export class Feed {
   private socket: Socket | undefined;
   private attempt = 0;
   private skipped = 0;
+  private refused = false;
   /** Call off the next attempt, and the end of being behind. */
   private retry: (() => void) | undefined;
   private calm: (() => void) | undefined;
@@ -86,13 +87,27 @@ export class Feed {
     this.socket = socket;
     socket.onopen = () => {
       opened = true;
-      this.subscribe();
+      if (this.socket === socket) this.subscribe();
     };
-    socket.onmessage = (event) => this.receive(event.data);
-    socket.onclose = (event) => this.closed(opened, event.reason);
+    socket.onmessage = (event) => {
+      if (this.socket === socket) this.receive(event.data);
+    };
+    socket.onclose = (event) => {
+      if (this.socket === socket) this.closed(opened, event.reason);
+    };
+  }
+
+  /** Connects again at once: there is a new token. */
+  restart(): void {
+    const socket = this.socket;
+    this.socket = undefined; // its end is of no concern any more
+    socket?.close();
+    this.attempt = 0;
+    this.start();
   }
 
   private subscribe(): void {
+    this.refused = false;
     if (this.cursor === undefined) {
       this.send({ op: "subscribe", id: SUBSCRIPTION, snapshot: true });
       return;
@@ -178,11 +193,17 @@ export class Feed {
     this.skipped = 0;
     const delay = backoff(this.attempt++, this.around.random());
     this.retry = this.around.after(delay, () => this.start());
-    this.listener.state("reconnecting", reason);
-    if (opened) return;
-    void this.around.refusal().then((detail) => {
-      if (detail !== undefined && this.socket === undefined) this.listener.state("refused", detail);
-    });
+    // Refused stays so until the door opens: somebody may be typing a token.
+    if (!this.refused) this.listener.state("reconnecting", reason);
+    if (!opened) void this.ask();
+  }
+
+  private async ask(): Promise<void> {
+    const detail = await this.around.refusal();
+    if (this.socket !== undefined) return; // the next attempt is under way
+    if (detail !== undefined) this.listener.state("refused", detail);
+    else if (this.refused) this.listener.state("reconnecting", "");
+    this.refused = detail !== undefined;
   }
 }
 

@@ -6,8 +6,8 @@ export class Frames {
   private scheduled = false;
   private alarm = 0;
 
-  /** A view that is drawn at most every `interval` ms. The answer asks for it. */
-  view(interval: number, draw: (now: number) => void): () => void {
+  /** A view that is drawn at most every `interval()` ms. The answer asks for it. */
+  view(interval: () => number, draw: (now: number) => void): () => void {
     const view: View = { interval, draw, due: false, drawn: -Infinity };
     this.views.push(view);
     return () => {
@@ -27,7 +27,7 @@ export class Frames {
     let next = Infinity;
     for (const view of this.views) {
       if (!view.due) continue;
-      const wait = view.drawn + view.interval - now;
+      const wait = view.drawn + view.interval() - now;
       if (wait > 1) {
         next = Math.min(next, wait);
         continue;
@@ -43,7 +43,7 @@ export class Frames {
 }
 
 interface View {
-  interval: number;
+  interval: () => number;
   draw: (now: number) => void;
   due: boolean;
   drawn: number;

@@ -68,13 +68,13 @@ export function paintGrid(context: CanvasRenderingContext2D, { camera, size, ink
     const x = Math.round(worldX(lon) * camera.k + camera.x) + 0.5;
     context.moveTo(x, 0);
     context.lineTo(x, size.height);
-    context.fillText(degrees(lon, step, "E", "W"), x + 3, 4);
+    if (x < size.width - 44) context.fillText(degrees(lon, step, "E", "W"), x + 3, 4);
   }
   for (const lat of multiples(Math.max(-80, latAt(size.height)), Math.min(80, latAt(0)), step)) {
     const y = Math.round(worldY(lat) * camera.k + camera.y) + 0.5;
     context.moveTo(0, y);
     context.lineTo(size.width, y);
-    if (y > 24) context.fillText(degrees(lat, step, "N", "S"), 4, y + 3);
+    if (y > 24 && y < size.height - 44) context.fillText(degrees(lat, step, "N", "S"), 4, y + 3);
   }
   context.stroke();
 }

@@ -30,10 +30,10 @@ let colours = readColours();
 let pointed: ReadonlyMap<string, number> | undefined;
 
 // How often each view may be drawn, in ms: the map moves, the rest is read.
-const drawList = frames.view(250, () => list.draw());
-const drawMap = frames.view(33, () => map.draw());
-const drawChart = frames.view(250, () => chart.draw(Date.now()));
-const drawText = frames.view(250, drawTexts);
+const drawList = frames.view(() => 250, () => list.draw());
+const drawMap = frames.view(() => map.interval, () => map.draw());
+const drawChart = frames.view(() => 250, () => chart.draw(Date.now()));
+const drawText = frames.view(() => 250, drawTexts);
 
 const choice = {
   fleet,
@@ -82,7 +82,7 @@ const feed = new Feed(
 );
 const masthead = new Masthead((token) => {
   server.use(token);
-  feed.start();
+  feed.restart();
 });
 
 function hear(batch: Reading[], live: boolean): void {
@@ -103,7 +103,7 @@ function past(name: string, of: string, length: number): Promise<Points | undefi
   const newest = fleet.devices.get(name)?.time ?? 0;
   const now = Date.now();
   const end = newest > 0 && newest < now - length * 1000 ? newest : now;
-  return fetchPast(server.ask, name, of, new Date(end - length * 1000));
+  return fetchPast(server.ask, { device: name, metric: of, end, length });
 }
 
 /** The selection is another one: every view shows it. */

@@ -30,12 +30,15 @@ export interface MapOptions {
 
 interface Dot {
   device: Device;
+  /** Its colour, if it is on the chart or pointed at. */
+  colour: string | undefined;
   x: number;
   y: number;
 }
 
 const FINE_FROM = 1800; // pixels a world: closer than this, fine outlines are worth their bytes
 const REACH = 14; // px around a dot in which a click or a pointer means it
+const CROWD = 1500; // dots
 const LABELS = 60; // at most so many names of devices
 
 export class FleetMap {
@@ -43,7 +46,8 @@ export class FleetMap {
   private size: Size = { width: 0, height: 0 };
   private context: CanvasRenderingContext2D;
   private land: Land | undefined;
-  private loading: Detail | undefined;
+  private loading = false;
+  private touched = -Infinity; // when a hand last moved the map
   private follows = true; // the camera follows the fleet, until somebody moves it
   private pointed: string | undefined;
   private dots: Dot[] = [];
@@ -70,18 +74,20 @@ export class FleetMap {
    * as well, on an empty sea. */
   async load(): Promise<void> {
     const detail: Detail = this.camera.k >= FINE_FROM ? "50m" : "110m";
-    if (this.loading === detail || this.loading === "50m") return;
-    this.loading = detail;
+    if (this.loading || this.land?.detail === detail || this.land?.detail === "50m") return;
+    this.loading = true;
     try {
       const { loadLand } = await import("./land");
-      const land = await loadLand(detail);
-      if (this.land?.detail !== "50m") this.land = land;
-      this.canvas.dataset["land"] = this.land.detail;
-      this.options.redraw();
+      this.land = await loadLand(detail);
+      this.canvas.dataset["land"] = detail;
     } catch {
-      this.canvas.dataset["land"] = "missing";
-      this.loading = undefined; // the next zoom asks again
+      if (this.land === undefined) this.canvas.dataset["land"] = "missing";
+      return; // the next zoom asks again
+    } finally {
+      this.loading = false;
     }
+    this.options.redraw();
+    await this.load(); // the camera may have come closer meanwhile
   }
 
   fitFleet(): void {
@@ -122,6 +128,17 @@ export class FleetMap {
     if (device !== undefined) this.options.choose(device.name, more);
   }
 
+  /** How often to draw, in ms: at once for a hand on the map; for news of a crowd,
+   * in which one dot does not tell, seldom. */
+  get interval(): number {
+    const steered = performance.now() - this.touched < 300;
+    return this.crowded && !steered ? 150 : 33;
+  }
+
+  private get crowded(): boolean {
+    return this.dots.length > CROWD;
+  }
+
   draw(): void {
     if (this.size.width === 0) return;
     this.place(false);
@@ -130,17 +147,17 @@ export class FleetMap {
     paintGround(context, { camera, size, ink, ratio }, this.land);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     paintGrid(context, { camera, size, ink, ratio });
-    const labels = new Labels(size);
+    if (this.land !== undefined) new Labels(size).countries(context, this.land.names, camera, ink);
     this.gather();
     this.paintDots();
-    this.paintNames(labels);
-    if (this.land !== undefined) labels.countries(context, this.land.names, camera, ink);
+    this.paintNames(new Labels(size));
     paintScale(context, { camera, size, ink, ratio });
     this.canvas.dataset["devices"] = String(this.options.fleet.placed);
     this.canvas.dataset["visible"] = String(this.dots.length);
   }
 
   private move(camera: Camera): void {
+    this.touched = performance.now();
     this.follows = false;
     this.camera = camera;
     void this.load();
@@ -181,39 +198,36 @@ export class FleetMap {
       const x = worldX(device.place.lon) * camera.k + camera.x;
       const y = worldY(device.place.lat) * camera.k + camera.y;
       if (x < -8 || y < -8 || x > size.width + 8 || y > size.height + 8) continue;
-      this.dots.push({ device, x, y });
+      const pointed = device.name === this.pointed ? this.ink.dot : undefined;
+      this.dots.push({ device, x, y, colour: this.options.colourOf(device.name) ?? pointed });
     }
   }
 
+  /** All dots are copies of two small pictures, put on whole pixels: a path of
+   * thousands of circles, or pictures between pixels, cost many times as much. */
   private paintDots(): void {
     const now = Date.now();
-    const fresh = new Path2D();
-    const silent = new Path2D();
-    const special: [Dot, string][] = [];
-    const radius = this.dots.length > 1500 ? 2.5 : this.dots.length > 200 ? 3.5 : 4.5;
+    const radius = this.crowded ? 2.5 : this.dots.length > 200 ? 3.5 : 4.5;
+    const { context, ink } = this;
+    const fresh = stamp(ink.dot, ink.halo, radius);
+    const silent = stamp(ink.silent, ink.halo, radius);
+    const special: Dot[] = [];
+    const half = fresh.width / 2;
+    const ratio = window.devicePixelRatio;
+    context.setTransform(1, 0, 0, 1, 0, 0);
     for (const dot of this.dots) {
-      const { device, x, y } = dot;
-      const colour = this.options.colourOf(device.name);
-      if (colour !== undefined || device.name === this.pointed) {
-        special.push([dot, colour ?? this.ink.dot]);
+      if (dot.colour !== undefined) {
+        special.push(dot);
         continue;
       }
-      const path = isFresh(device, now) ? fresh : silent;
-      path.moveTo(x + radius, y);
-      path.arc(x, y, radius, 0, 2 * Math.PI);
+      const picture = isFresh(dot.device, now) ? fresh : silent;
+      context.drawImage(picture, Math.round(dot.x * ratio - half), Math.round(dot.y * ratio - half));
     }
-    const { context, ink } = this;
-    context.lineWidth = 1;
-    context.strokeStyle = ink.halo;
-    for (const [path, colour] of [[silent, ink.silent], [fresh, ink.dot]] as const) {
-      context.fillStyle = colour;
-      context.fill(path);
-      if (this.dots.length <= 1500) context.stroke(path);
-    }
-    for (const [dot, colour] of special) this.paintSpecial(dot, colour);
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    for (const dot of special) this.paintSpecial(dot);
   }
 
-  private paintSpecial({ device, x, y }: Dot, colour: string): void {
+  private paintSpecial({ device, x, y, colour = "" }: Dot): void {
     const { context, ink } = this;
     context.beginPath();
     context.arc(x, y, 6, 0, 2 * Math.PI);
@@ -231,21 +245,32 @@ export class FleetMap {
 
   /** Names of devices: those pointed at or on the chart always, others as room allows. */
   private paintNames(labels: Labels): void {
-    const first: Dot[] = [];
-    const rest: Dot[] = [];
-    for (const dot of this.dots) {
-      const name = dot.device.name;
-      const special = name === this.pointed || this.options.colourOf(name) !== undefined;
-      (special ? first : rest).push(dot);
-    }
-    for (const dot of first) labels.device(this.context, dot.device.name, dot, this.ink, true);
-    if (rest.length > LABELS * 6) return; // a crowd: names would only be noise
+    const special = this.dots.filter((dot) => dot.colour !== undefined);
+    for (const dot of special) labels.device(this.context, dot.device.name, dot, this.ink, true);
+    if (this.dots.length > LABELS * 6) return; // a crowd: names would only be noise
     let left = LABELS;
-    for (const dot of rest) {
+    for (const dot of this.dots) {
       if (left === 0) return;
+      if (dot.colour !== undefined) continue;
       if (labels.device(this.context, dot.device.name, dot, this.ink, false)) left--;
     }
   }
+}
+
+/** A picture of one dot, in canvas pixels. */
+function stamp(colour: string, rim: string, radius: number): HTMLCanvasElement {
+  const side = 2 * radius + 2;
+  const picture = document.createElement("canvas");
+  picture.width = picture.height = Math.ceil(side * window.devicePixelRatio);
+  const context = picture.getContext("2d");
+  if (context === null) return picture;
+  context.scale(picture.width / side, picture.height / side);
+  context.arc(side / 2, side / 2, radius, 0, 2 * Math.PI);
+  context.fillStyle = colour;
+  context.fill();
+  context.strokeStyle = rim;
+  context.stroke();
+  return picture;
 }
 
 function* places(fleet: Fleet) {

@@ -226,6 +226,7 @@ func TestWrongSurroundings(t *testing.T) {
 		{name: "nothing to replay from", line: "replay --from=-1h --http " + closed, code: 1, says: []string{closed, "is it running?"}},
 		{name: "no file", line: "simulate --csv /nowhere/x.csv --device d --time t", code: 1, says: []string{"/nowhere/x.csv", "no such file"}},
 		{name: "a folder", line: "simulate --csv /tmp --device d --time t", code: 1, says: []string{"/tmp", "not a regular file"}},
+		{name: "no broker for a fleet", line: "simulate --fleet 2 --mqtt " + closed, code: 1, says: []string{closed, "broker"}},
 		{name: "no broker", line: "simulate --device d --time t --mqtt " + closed + " --csv " + file(t, "d,t,v\na,2026-01-01T00:00:00Z,1\n"), code: 1, says: []string{closed, "broker"}},
 	}...))
 }
@@ -248,13 +249,15 @@ func TestWrongBesideUp(t *testing.T) {
 	runAll(t, []wrong{
 		{
 			name: "the same folder", line: "up" + data + here + " --mqtt 127.0.0.1:0 --kafka-listen 127.0.0.1:0 --postgres-listen " + other, code: 1,
-			says: []string{d.data, "in use", "--data"},
+			says: []string{d.data, "stop it", "--data"},
 		},
 		{name: "no such dead letter", line: "dead show 999999" + data, code: 1, says: []string{"999999", "dead list"}},
 		{name: "no such dead letter to retry", line: "dead retry 999999" + data, code: 1, says: []string{"999999", "dead list"}},
 		{name: "device name", line: "devices add a/b" + data, code: 1, says: []string{`"a/b"`, "A-Za-z0-9"}},
 		{name: "no such device", line: "devices disable nobody" + data, code: 1, says: []string{"nobody", "devices list"}},
 		{name: "not migrated", line: "sink --kafka " + d.kafka + here + " --postgres " + empty, code: 1, says: []string{"millrace migrate"}},
+		{name: "not migrated, for screens", line: "broadcast --kafka " + d.kafka + here + " --postgres " + empty, code: 1, says: []string{"millrace migrate"}},
+		{name: "not migrated, for logins", line: "ingest --auth devices --mqtt 127.0.0.1:0 --kafka " + d.kafka + here + data + " --postgres " + empty, code: 1, says: []string{"millrace migrate"}},
 		{name: "not migrated, asked", line: "dead list --postgres " + empty, code: 1, says: []string{"millrace migrate"}},
 		{
 			name: "wrong password", line: "sink --kafka " + d.kafka + here + " --postgres postgres://millrace:geheim@" + d.postgres + "/millrace", code: 1,

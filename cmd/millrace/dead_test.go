@@ -1,6 +1,8 @@
 package main_test
 
 import (
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -55,7 +57,11 @@ func (d *deployment) deadList(t *testing.T) {
 			t.Errorf("dead list does not say %q:\n%s", want, out)
 		}
 	}
-	out = must(t, "dead", "list", "--data", d.data, "--reason", "conflict", "--limit", "3", "--since", "1h", "--unretried")
+	named := filepath.Join(t.TempDir(), "url")
+	if err := os.WriteFile(named, []byte(d.url()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out = must(t, "dead", "list", "--postgres-file", named, "--reason", "conflict", "--limit", "3", "--since", "1h", "--unretried")
 	if lines := strings.Split(out, "\n"); len(lines) != 4 || !strings.Contains(lines[1], "twice") {
 		t.Errorf("dead list --reason conflict:\n%s", out)
 	}

@@ -182,7 +182,7 @@ func TestReadmeNamesTests(t *testing.T) {
 		}
 		tests.Write(text)
 	}
-	named := regexp.MustCompile("go test \\./cmd/millrace -run '?([A-Za-z]+)'?").FindAllStringSubmatch(page(t, "README.md"), -1)
+	named := regexp.MustCompile(`go test \./cmd/millrace -run '?([A-Za-z]+)'?`).FindAllStringSubmatch(page(t, "README.md"), -1)
 	if len(named) == 0 {
 		t.Error("the README names no test")
 	}

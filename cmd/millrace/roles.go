@@ -194,9 +194,6 @@ func sinkGroup(prefix string) string { return prefix + ".sink" }
 
 // sink adds the role sink: the log into the database.
 func (h *house) sink(f sinkFlags) error {
-	if err := migrated(h.database); err != nil {
-		return err
-	}
 	sink, err := storage.NewSink(h.database, storage.SinkConfig{
 		Prefix: h.prefix, BatchRows: f.SinkBatch, Path: storage.Path(f.SinkPath), Log: h.log, Events: h.metrics.Storage(),
 	})

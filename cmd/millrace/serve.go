@@ -51,7 +51,10 @@ func (f *floorFlags) open(ctx context.Context, h *house) error {
 	if err != nil || url == "" {
 		return err
 	}
-	return h.openDatabase(ctx, url)
+	if err := h.openDatabase(ctx, url); err != nil {
+		return err
+	}
+	return migrated(h.database)
 }
 
 // ingestCommand is the role ingest as a process.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -109,6 +110,7 @@ func (t *terminal) progress() (show func(simulator.Progress), finish func()) {
 }
 
 func (c *simulateCommand) fleet(ctx context.Context, t *terminal, broker simulator.Broker) error {
+	broker.Patience = math.MaxInt64 // a broker that never was there is told at once, one that is lost is waited for
 	fleet, err := simulator.NewFleet(simulator.FleetConfig{
 		Broker: broker, Devices: c.Fleet, Interval: c.Interval, Connections: c.Connections, Name: c.Name,
 		Seed: uint64(time.Now().UnixNano()), Log: t.logger(c.logFlags, slog.LevelWarn),
@@ -116,9 +118,12 @@ func (c *simulateCommand) fleet(ctx context.Context, t *terminal, broker simulat
 	if err != nil {
 		return err
 	}
-	t.tell("%d devices drive until Ctrl-C", c.Fleet)
+	t.tell("millrace: %d devices drive until Ctrl-C", c.Fleet)
 	err = fleet.Run(ctx)
 	counts := fleet.Counts()
+	if counts.Acknowledged == 0 && err != nil {
+		return err
+	}
 	t.printf("published      %d\nacknowledged   %d\n", counts.Published, counts.Acknowledged)
 	return err
 }

@@ -44,14 +44,13 @@ type live struct {
 	subscriptions chan subscribe // as they come in
 	pages         chan string    // the query strings of connections as they come in
 
-	mu      sync.Mutex // protects what follows
-	log     []said
-	grown   chan struct{} // closed when the log grows
-	token   string        // wanted, unless empty
-	refuse  string        // an error event for every subscription with a cursor
-	stored  bool          // whether /v1/readings answers
-	stopped context.CancelFunc
-	down    func()
+	mu     sync.Mutex // protects what follows
+	log    []said
+	grown  chan struct{} // closed when the log grows
+	token  string        // wanted, unless empty
+	refuse string        // an error event for every subscription with a cursor
+	stored bool          // whether /v1/readings answers
+	down   func()
 }
 
 func newLive(t testing.TB) *live {
@@ -81,22 +80,31 @@ func (l *live) start() {
 // serve answers until down is called, which returns when nothing runs any more.
 func (l *live) serve(listener net.Listener) {
 	ctx, stop := context.WithCancel(context.Background())
-	var open sync.WaitGroup
 	mux := http.NewServeMux()
 	mux.Handle("/", dashboard.Handler())
-	mux.HandleFunc("GET /v1/ws", func(w http.ResponseWriter, r *http.Request) {
-		open.Add(1)
-		defer open.Done()
-		l.connect(ctx, w, r)
-	})
+	mux.HandleFunc("GET /v1/ws", func(w http.ResponseWriter, r *http.Request) { l.connect(ctx, w, r) })
 	mux.HandleFunc("GET /v1/readings", l.readings)
 	mux.HandleFunc("GET /v1/series", l.series)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
-	open.Go(func() { _ = server.Serve(listener) })
+	var busy sync.WaitGroup
+	// http.Server.Close does not wait for its handlers.
+	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		l.mu.Lock()
+		open := ctx.Err() == nil
+		if open {
+			busy.Add(1)
+		}
+		l.mu.Unlock()
+		if open {
+			defer busy.Done()
+			mux.ServeHTTP(w, r)
+		}
+	})
+	server := &http.Server{Handler: counted, ReadHeaderTimeout: time.Minute}
+	busy.Go(func() { _ = server.Serve(listener) })
 	l.down = sync.OnceFunc(func() {
-		stop()
+		l.set(stop)
 		_ = server.Close()
-		open.Wait()
+		busy.Wait()
 	})
 }
 

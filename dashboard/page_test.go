@@ -168,6 +168,7 @@ func TestThePageShowsDevicesValuesRateMapAndChart(t *testing.T) {
 		t.Errorf("%s devices on the map, want 5: one has no place", got)
 	}
 	p.wait(`document.querySelector("#map").dataset.land === "110m" || document.querySelector("#map").dataset.land === "50m"`)
+	p.photograph("5-devices")
 	p.clean()
 }
 
@@ -192,6 +193,8 @@ func TestAChosenDeviceShowsItsValuesAndIsCharted(t *testing.T) {
 	l.say(said{"van-2", at(now), map[string]any{"speed": 77}})
 	p.wait(`document.querySelector('#legend [data-device="van-2"] output').textContent === "77"`)
 	p.wait(`+document.querySelector("#chart").dataset.points > ` + points)
+	p.dark()
+	p.photograph("2-on-the-chart")
 	p.clean()
 }
 

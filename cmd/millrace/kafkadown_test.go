@@ -15,14 +15,14 @@ import (
 type roles struct {
 	t           *testing.T
 	kafka       *testkit.KafkaServer
-	mqtt, doors string // of ingest
-	screens     string // of the sink: its HTTP
+	mqtt, doors string // of ingest: MQTT and HTTP
+	store       string // of the sink: HTTP
 }
 
 func newRoles(t *testing.T) *roles {
 	t.Helper()
 	r := &roles{t: t, kafka: testkit.NewKafka(t)}
-	for _, address := range []*string{&r.mqtt, &r.doors, &r.screens} {
+	for _, address := range []*string{&r.mqtt, &r.doors, &r.store} {
 		*address = testkit.Loopback(testkit.FreePort(t))
 	}
 	return r
@@ -37,8 +37,8 @@ func (r *roles) ingest() *testkit.Program {
 
 func (r *roles) sink(postgres string) *testkit.Program {
 	r.t.Helper()
-	p := testkit.Run(r.t, nil, "sink", "--kafka", r.kafka.Addr(), "--postgres", postgres, "--http", r.screens)
-	ready(r.t, r.screens)
+	p := testkit.Run(r.t, nil, "sink", "--kafka", r.kafka.Addr(), "--postgres", postgres, "--http", r.store)
+	ready(r.t, r.store)
 	return p
 }
 
@@ -58,7 +58,8 @@ func isReady(address string) int {
 	return response.StatusCode
 }
 
-// metric is the sum of a metric's values, over its labels.
+// metric is the sum of a metric's values over its labels, -1 if the process
+// does not have it.
 func metric(t *testing.T, address, name string) float64 {
 	t.Helper()
 	response, err := http.Get("http://" + address + "/metrics")
@@ -79,9 +80,18 @@ func metric(t *testing.T, address, name string) float64 {
 		total, found = total+number, true
 	}
 	if !found {
-		t.Errorf("%s has no metric %s", address, name)
+		return -1
 	}
 	return total
+}
+
+// claimed waits until the sink at this address has its partitions. Those of a
+// sink that was killed are free only when Kafka has not heard of it for long.
+func claimed(t *testing.T, address string) {
+	t.Helper()
+	testkit.Wait(t, "the sink to have its partitions", func() bool {
+		return metric(t, address, "millrace_log_partitions_claimed") == 2*8
+	})
 }
 
 // hostOf is the host and port of a URL.
@@ -165,6 +175,7 @@ func TestEverythingIsKilledOnce(t *testing.T) {
 
 	finished(t, devices)
 	checkLog(t, readLog(t, r.kafka.Addr(), "millrace.readings"), devices)
+	claimed(t, r.store)
 	checkStored(t, postgres, devices)
 	must(t, "verify", "--kafka", r.kafka.Addr(), "--postgres", postgres)
 }

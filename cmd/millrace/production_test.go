@@ -250,6 +250,7 @@ func TestProduction(t *testing.T) {
 	}
 	sameByDevice(t, "SSE through nginx", sse.seen(t, "SSE", total), lines)
 	sameByDevice(t, "WebSocket through nginx", socket.seen(t, "WebSocket", total), lines)
+	claimed(t, p.http("sink"))
 	checkStored(t, p.postgres, devices)
 	p.once("sink", "verify")
 	p.stop()

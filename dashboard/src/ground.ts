@@ -137,6 +137,11 @@ export class Labels {
 
   constructor(private readonly size: Size) {}
 
+  /** No name covers this dot. */
+  keepFree({ x, y }: { x: number; y: number }): void {
+    this.taken.push([x - 4, y - 4, x + 4, y + 4]);
+  }
+
   /** Writes a device's name right of its dot, or left where the view ends. With
    * `always` even over another. Answers whether it did. */
   device(

@@ -248,6 +248,7 @@ export class FleetMap {
     const special = this.dots.filter((dot) => dot.colour !== undefined);
     for (const dot of special) labels.device(this.context, dot.device.name, dot, this.ink, true);
     if (this.dots.length > LABELS * 6) return; // a crowd: names would only be noise
+    for (const dot of this.dots) labels.keepFree(dot);
     let left = LABELS;
     for (const dot of this.dots) {
       if (left === 0) return;

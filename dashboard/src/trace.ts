@@ -58,18 +58,27 @@ export function lowerBound(times: readonly number[], time: number): number {
   return low;
 }
 
+/** A chart shows at least so many seconds. */
+const LEAST = 60;
+
 /** What a chart shows: from begin to end, in seconds since 1970. It ends now if
  * the traces reach into the last `length` seconds, else with their newest point:
- * a recording played today shows its own day. */
+ * a recording played today shows its own day. It begins `length` before, or with
+ * the oldest point if there is less: young data shall not be a line at the edge. */
 export function windowOf(
   traces: readonly Trace[],
   length: number,
   now: number,
 ): [begin: number, end: number] {
   let newest = -Infinity;
-  for (const { times } of traces) newest = Math.max(newest, times[times.length - 1] ?? -Infinity);
-  const end = newest > now - length || newest === -Infinity ? Math.max(now, newest) : newest;
-  return [end - length, end];
+  let oldest = Infinity;
+  for (const { times } of traces) {
+    newest = Math.max(newest, times[times.length - 1] ?? -Infinity);
+    oldest = Math.min(oldest, times[0] ?? Infinity);
+  }
+  if (newest === -Infinity) return [now - length, now];
+  const end = newest > now - length ? Math.max(now, newest) : newest;
+  return [Math.max(end - length, Math.min(oldest, end - LEAST)), end];
 }
 
 /** One table for all traces: the times of any of them in order, and for each

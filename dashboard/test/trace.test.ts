@@ -28,10 +28,15 @@ test("a trace does not grow for ever", () => {
 });
 
 test("the window ends now, or with the recording", () => {
-  expect(windowOf([trace([990, 1])], 60, 1000)).toEqual([940, 1000]);
-  expect(windowOf([trace([100, 1]), trace([200, 1])], 60, 1000)).toEqual([140, 200]);
-  expect(windowOf([trace([1005, 1])], 60, 1000)).toEqual([945, 1005]);
+  expect(windowOf([trace([700, 1], [990, 1])], 200, 1000)).toEqual([800, 1000]);
+  expect(windowOf([trace([1, 1], [100, 1]), trace([200, 1])], 150, 1000)).toEqual([50, 200]);
+  expect(windowOf([trace([1, 1], [1005, 1])], 100, 1000)).toEqual([905, 1005]);
   expect(windowOf([], 60, 1000)).toEqual([940, 1000]);
+});
+
+test("the window begins with the data, if there is less", () => {
+  expect(windowOf([trace([700, 1], [990, 1])], 3600, 1000)).toEqual([700, 1000]);
+  expect(windowOf([trace([990, 1])], 3600, 1000)).toEqual([940, 1000]);
 });
 
 test("traces share one table", () => {

@@ -149,8 +149,8 @@ func (h *house) guard(f accessFlags, data dataFlag) error {
 }
 
 // broadcast adds the role broadcast: the hub and what stands in front of it.
-func (h *house) broadcast() error {
-	config := broadcaster.Config{Log: h.kafka.Readings(), Logger: h.log, Events: h.metrics.Hub()}
+func (h *house) broadcast(limits broadcaster.Limits) error {
+	config := broadcaster.Config{Log: h.kafka.Readings(), Limits: limits, Logger: h.log, Events: h.metrics.Hub()}
 	if h.database != nil {
 		config.History = storage.NewHistory(h.database)
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"millrace/bridge"
+	"millrace/broadcaster"
 	"millrace/ingest"
 )
 
@@ -107,7 +108,7 @@ func (c *broadcastCommand) Run(ctx context.Context, t *terminal) error {
 	if err := errors.Join(c.open(ctx, h), h.guard(c.accessFlags, c.dataFlag)); err != nil {
 		return err
 	}
-	if err := h.broadcast(); err != nil {
+	if err := h.broadcast(broadcaster.Limits{}); err != nil {
 		return err
 	}
 	return h.serve(ctx, t, c.HTTP)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"millrace/devices/simulator"
+	"millrace/internal/run"
 	"millrace/storage"
 	postgres "millrace/storage/embedded"
 	kafka "millrace/stream/embedded"
@@ -113,6 +114,7 @@ func (c *upCommand) start(ctx context.Context, t *terminal, h *house) (beside, e
 		return beside{}, err
 	}
 	h.add(rankWeb, "http", h.web)
+	h.add(rankKeeper, "memory", run.Func(tidy))
 	return beside{os.Getpid(), h.web.listener.Addr().String(), c.MQTT, strings.Join(c.Kafka, ","), url}, nil
 }
 
@@ -192,7 +194,7 @@ func (c *upCommand) rooms(ctx context.Context, t *terminal, h *house, url string
 	if err := storage.Migrate(ctx, h.database, storage.MigrateOptions{}, t.steps("migrating: ")); err != nil {
 		return err
 	}
-	return errors.Join(h.guard(c.accessFlags, c.dataFlag), h.ingest(c.doorFlags), h.broadcast(), h.sink(c.sinkFlags))
+	return errors.Join(h.guard(c.accessFlags, c.dataFlag), h.ingest(c.doorFlags), h.broadcast(smallHub()), h.sink(c.sinkFlags))
 }
 
 // readers are the sink's groups: what they have not stored stays in the log.

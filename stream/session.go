@@ -186,6 +186,7 @@ func (s *session) claim(ctx context.Context, committed map[string]map[int32]kgo.
 		var lost *lostError
 		if err == nil {
 			s.events.claimed(s.topic.name, s.group, len(partitions))
+			s.log.Info("partitions claimed", "partitions", partitions)
 			return map[string]map[int32]kgo.Offset{s.topic.name: start}, nil
 		}
 		if errors.As(err, &lost) {

@@ -26,16 +26,28 @@ type recording struct {
 
 func ships(t *testing.T) recording {
 	path := shared(t, "suez-ais.csv")
-	return recording{path, []string{"--csv", path, "--device", "ID", "--time", "ais_pos_timestamp",
-		"--time-layout", "02/01/2006 15:04", "--rename", "longitude=lon", "--rename", "latitude=lat", "--speed", "max"},
-		"ID", "ais_pos_timestamp", "02/01/2006 15:04", map[string]string{"longitude": "lon", "latitude": "lat"}}
+	return recording{
+		path,
+		[]string{
+			"--csv", path, "--device", "ID", "--time", "ais_pos_timestamp",
+			"--time-layout", "02/01/2006 15:04", "--rename", "longitude=lon", "--rename", "latitude=lat", "--speed", "max",
+		},
+		"ID", "ais_pos_timestamp", "02/01/2006 15:04",
+		map[string]string{"longitude": "lon", "latitude": "lat"},
+	}
 }
 
 func parking(t *testing.T) recording {
 	path := shared(t, "birmingham-parking.csv")
-	return recording{path, []string{"--csv", path, "--device", "SystemCodeNumber", "--time", "LastUpdated",
-		"--metrics", "Occupancy,Capacity", "--speed", "max"},
-		"SystemCodeNumber", "LastUpdated", "2006-01-02 15:04:05", map[string]string{"Occupancy": "Occupancy", "Capacity": "Capacity"}}
+	return recording{
+		path,
+		[]string{
+			"--csv", path, "--device", "SystemCodeNumber", "--time", "LastUpdated",
+			"--metrics", "Occupancy,Capacity", "--speed", "max",
+		},
+		"SystemCodeNumber", "LastUpdated", "2006-01-02 15:04:05",
+		map[string]string{"Occupancy": "Occupancy", "Capacity": "Capacity"},
+	}
 }
 
 // shared is a real recording. The files may not be copied into the project, so

@@ -119,13 +119,13 @@ func secret(flag, value, file string) (string, error) {
 // replayCommand prints readings, one a line, in their canonical form.
 type replayCommand struct {
 	clientFlags
-	From   string   `required:"" placeholder:"TIME" help:"Where to begin: RFC 3339 (2026-11-21T22:00:00Z), back from now (--from=-24h), or a cursor."`
-	To     string   `placeholder:"TIME" help:"Where to end; without it, go on live until Ctrl-C."`
-	Speed  string   `default:"max" placeholder:"1|10|max" help:"Default ${default}. Pace by the readings' own times: 1 as it was, 10 ten times as fast, max at once."`
-	Device []string `placeholder:"GLOB" help:"Only these devices; may stand several times."`
-	Metric []string `placeholder:"NAME" help:"Only these metrics."`
-	Where  []string `placeholder:"SPEED>80" sep:"none" help:"Only readings that meet the condition."`
-	Bbox   string   `placeholder:"MINLON,MINLAT,MAXLON,MAXLAT" help:"Only readings from this part of the map."`
+	From   string   `env:"MILLRACE_REPLAY_FROM" required:"" placeholder:"TIME" help:"Where to begin: RFC 3339 (2026-11-21T22:00:00Z), back from now (--from=-24h), or a cursor."`
+	To     string   `env:"MILLRACE_REPLAY_TO" placeholder:"TIME" help:"Where to end; without it, go on live until Ctrl-C."`
+	Speed  string   `env:"MILLRACE_REPLAY_SPEED" default:"max" placeholder:"1|10|max" help:"Default ${default}. Pace by the readings' own times: 1 as it was, 10 ten times as fast, max at once."`
+	Device []string `env:"MILLRACE_REPLAY_DEVICE" placeholder:"GLOB" help:"Only these devices; may stand several times."`
+	Metric []string `env:"MILLRACE_REPLAY_METRIC" placeholder:"NAME" help:"Only these metrics."`
+	Where  []string `env:"MILLRACE_REPLAY_WHERE" placeholder:"SPEED>80" sep:"none" help:"Only readings that meet the condition."`
+	Bbox   string   `env:"MILLRACE_REPLAY_BBOX" placeholder:"MINLON,MINLAT,MAXLON,MAXLAT" help:"Only readings from this part of the map."`
 }
 
 // Run follows /v1/stream and prints each reading.

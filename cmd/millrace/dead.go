@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -25,8 +27,8 @@ type deadCommand struct {
 
 type deadList struct {
 	databaseFlags
-	Reason    string        `placeholder:"REASON" help:"Only this reason: malformed, device, time, limit, denied, topic, conflict, store."`
-	Device    string        `placeholder:"NAME" help:"Only this device."`
+	Reason    string        `env:"MILLRACE_DEAD_REASON" placeholder:"REASON" enum:",malformed,device,time,limit,denied,topic,conflict,store" default:"" help:"Only this reason: malformed, device, time, limit, denied, topic, conflict, store."`
+	Device    string        `env:"MILLRACE_DEAD_DEVICE" placeholder:"NAME" help:"Only this device."`
 	Since     time.Duration `placeholder:"1h" help:"Only those received since then."`
 	Unretried bool          `help:"Only those never sent again."`
 	Limit     int           `default:"50" help:"At most so many."`
@@ -62,9 +64,9 @@ func (c *deadList) Run(ctx context.Context, t *terminal) error {
 	}
 	var total int64
 	words := make([]string, 0, len(counts))
-	for reason, n := range counts {
-		total += n
-		words = append(words, fmt.Sprintf("%s %d", reason, n))
+	for _, reason := range slices.Sorted(maps.Keys(counts)) {
+		total += counts[reason]
+		words = append(words, fmt.Sprintf("%s %d", reason, counts[reason]))
 	}
 	t.printf("%d of %d dead letters (%s)\n", len(list), total, strings.Join(words, ", "))
 	return nil
@@ -112,9 +114,9 @@ type deadRetry struct {
 	kafkaFlags
 	producerFlags
 	ID     int64    `arg:"" help:"Its number, as in dead list."`
-	Topic  []string `placeholder:"PATTERN" help:"Further topic patterns that ingest runs with."`
+	Topic  []string `env:"MILLRACE_DEAD_TOPIC" placeholder:"PATTERN" help:"Further topic patterns that ingest runs with."`
 	Form   string   `default:"" placeholder:"FORM" help:"Decode as json, ndjson, senml, line or value; default: what the topic says, else JSON."`
-	Device string   `placeholder:"NAME" help:"The device, if neither topic nor payload names it in form."`
+	Device string   `env:"MILLRACE_DEAD_DEVICE" placeholder:"NAME" help:"The device, if neither topic nor payload names it in form."`
 }
 
 // Run sends it again. What is refused again stays as it is.

@@ -14,8 +14,8 @@ import (
 
 const description = `Carries IoT telemetry from devices to screens and to SQL, and loses none of it.
 
-Every flag has an environment variable: --kafka-listen is MILLRACE_KAFKA_LISTEN. A flag counts before the
-environment, the environment before the default.`
+Every flag has an environment variable, which its help names: --kafka-listen is MILLRACE_KAFKA_LISTEN. A flag
+counts before the environment, the environment before the default.`
 
 // cli is the command line: one field a command.
 type cli struct {

@@ -153,14 +153,14 @@ type bridgeCommand struct {
 	producerFlags
 	httpFlag
 	floorFlags
-	From         string   `required:"" placeholder:"URL" group:"Bridge" help:"The other broker: mqtt://host:port, mqtts://, ws:// or wss://."`
-	Topic        []string `required:"" placeholder:"FILTER" group:"Bridge" help:"MQTT topic filter to subscribe to, as in sensors/+/data; may stand several times."`
-	DeviceFrom   []string `placeholder:"PATTERN" group:"Bridge" help:"Where the topic names the device, as in sensors/{device}/data; default: millrace's own patterns."`
-	QoS          byte     `name:"qos" default:"1" group:"Bridge" help:"QoS of the subscription: 0, 1 or 2."`
-	ClientID     string   `name:"client-id" placeholder:"ID" group:"Bridge" help:"Client id at the other broker; the same after a restart. Default: made of --from and --topic."`
-	User         string   `group:"Bridge" placeholder:"USER" help:"User name at the other broker."`
-	Password     string   `group:"Bridge" placeholder:"PASSWORD" help:"Password there."`
-	PasswordFile string   `group:"Bridge" type:"existingfile" placeholder:"FILE" help:"Read the password from this file."`
+	From         string   `env:"MILLRACE_BRIDGE_FROM" required:"" placeholder:"URL" group:"Bridge" help:"The other broker: mqtt://host:port, mqtts://, ws:// or wss://."`
+	Topic        []string `env:"MILLRACE_BRIDGE_TOPIC" required:"" placeholder:"FILTER" group:"Bridge" help:"MQTT topic filter to subscribe to, as in sensors/+/data; may stand several times."`
+	DeviceFrom   []string `env:"MILLRACE_BRIDGE_DEVICE_FROM" placeholder:"PATTERN" group:"Bridge" help:"Where the topic names the device, as in sensors/{device}/data; default: millrace's own patterns."`
+	QoS          byte     `env:"MILLRACE_BRIDGE_QOS" name:"qos" default:"1" group:"Bridge" help:"QoS of the subscription: 0, 1 or 2."`
+	ClientID     string   `env:"MILLRACE_BRIDGE_CLIENT_ID" name:"client-id" placeholder:"ID" group:"Bridge" help:"Client id at the other broker; the same after a restart. Default: made of --from and --topic."`
+	User         string   `env:"MILLRACE_BRIDGE_USER" group:"Bridge" placeholder:"USER" help:"User name at the other broker."`
+	Password     string   `env:"MILLRACE_BRIDGE_PASSWORD" group:"Bridge" placeholder:"PASSWORD" help:"Password there."`
+	PasswordFile string   `env:"MILLRACE_BRIDGE_PASSWORD_FILE" group:"Bridge" type:"existingfile" placeholder:"FILE" help:"Read the password from this file."`
 }
 
 // Run brings messages over until it is told to stop.

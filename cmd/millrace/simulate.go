@@ -17,21 +17,21 @@ type simulateCommand struct {
 	logFlags
 	dataFlag
 	MQTT         string            `name:"mqtt" placeholder:"URL" help:"Broker: mqtt://host:port or host:port. Default: the 'millrace up' of --data, else 127.0.0.1:1883."`
-	User         string            `placeholder:"USER" help:"User name at the broker."`
-	Password     string            `placeholder:"PASSWORD" help:"Password there."`
-	PasswordFile string            `type:"existingfile" placeholder:"FILE" help:"Read the password from this file."`
+	User         string            `env:"MILLRACE_SIMULATE_USER" placeholder:"USER" help:"User name at the broker."`
+	Password     string            `env:"MILLRACE_SIMULATE_PASSWORD" placeholder:"PASSWORD" help:"Password there."`
+	PasswordFile string            `env:"MILLRACE_SIMULATE_PASSWORD_FILE" type:"existingfile" placeholder:"FILE" help:"Read the password from this file."`
 	CSV          string            `name:"csv" placeholder:"FILE" group:"Recording" help:"Play this CSV file: its first line names the columns."`
-	Device       string            `placeholder:"COLUMN" group:"Recording" help:"The column that names the device."`
-	Time         string            `placeholder:"COLUMN" group:"Recording" help:"The column with the time."`
+	Device       string            `env:"MILLRACE_SIMULATE_DEVICE" placeholder:"COLUMN" group:"Recording" help:"The column that names the device."`
+	Time         string            `env:"MILLRACE_SIMULATE_TIME" placeholder:"COLUMN" group:"Recording" help:"The column with the time."`
 	TimeLayout   string            `placeholder:"LAYOUT" group:"Recording" help:"How times are written: rfc3339, unix, unix-ms, unix-us, unix-ns, or in Go's notation as 02/01/2006 15:04. Default: found by looking."`
 	TimeZone     string            `default:"UTC" placeholder:"ZONE" group:"Recording" help:"Time zone of times that name none, as in Europe/Berlin. Default: ${default}."`
 	Metrics      []string          `placeholder:"COLUMN,…" group:"Recording" help:"The columns to send; default: all others."`
 	Rename       map[string]string `mapsep:"," placeholder:"COLUMN=METRIC" group:"Recording" help:"Send a column under another name, as in longitude=lon; may stand several times."`
-	Speed        string            `default:"max" placeholder:"600|max" group:"Recording" help:"How many times as fast as it was recorded; max: as fast as the broker acknowledges. Default: ${default}."`
+	Speed        string            `env:"MILLRACE_SIMULATE_SPEED" default:"max" placeholder:"600|max" group:"Recording" help:"How many times as fast as it was recorded; max: as fast as the broker acknowledges. Default: ${default}."`
 	Connections  int               `default:"0" placeholder:"N" help:"MQTT connections; a device stays on one. Default: 4 for a recording, 8 for a fleet."`
 	Fleet        int               `default:"0" placeholder:"N" group:"Fleet" help:"Without --csv: run this many invented devices until Ctrl-C."`
 	Interval     time.Duration     `default:"1s" group:"Fleet" help:"Between two readings of one device."`
-	Name         string            `placeholder:"NAME" group:"Fleet" help:"Begins the devices' names; two fleets on one broker need different ones."`
+	Name         string            `env:"MILLRACE_SIMULATE_NAME" placeholder:"NAME" group:"Fleet" help:"Begins the devices' names; two fleets on one broker need different ones."`
 }
 
 // Run plays.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -153,8 +155,8 @@ func (s *status) print(t *terminal) error {
 			return err
 		}
 	}
-	for reason, n := range s.DeadLetters {
-		t.printf("%d dead letters: %s\n", n, reason)
+	for _, reason := range slices.Sorted(maps.Keys(s.DeadLetters)) {
+		t.printf("%d dead letters: %s\n", s.DeadLetters[reason], reason)
 	}
 	for _, problem := range s.Problems {
 		t.printf("problem: %s\n", problem)

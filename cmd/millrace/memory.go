@@ -18,20 +18,31 @@ func smallHub() broadcaster.Limits {
 	return broadcaster.Limits{RingBytes: 8 << 20, RingReadings: 1 << 16, SharedBytes: 8 << 20}
 }
 
-// tidyAbove is how much garbage may stay mapped: less is not worth a collection.
-const tidyAbove = 24 << 20
+// How much garbage there may be, in per cent of what lives: little while it is
+// quiet, for it costs next to nothing then; Go's own measure while it is busy.
+const (
+	quietGarbage = 25
+	busyGarbage  = 100
+	// busyCycles is how many collections a second make a process busy.
+	busyCycles = 1
+	tidyEvery  = 5 * time.Second
+	// tidyAbove is how much memory that nobody uses stays mapped.
+	tidyAbove = 16 << 20
+)
 
 // tidy gives the system back what a burst has left. By itself the runtime keeps
-// twice the heap of the burst until the next collection, which on a quiet
-// process comes only every two minutes and leaves most of it mapped.
+// twice what lived in the burst until a collection, which on a quiet process
+// comes only every two minutes, and leaves most of it mapped.
 func tidy(ctx context.Context) error {
-	tick := time.NewTicker(20 * time.Second)
+	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
+	defer debug.SetGCPercent(debug.SetGCPercent(busyGarbage)) // what it was
 	samples := []metrics.Sample{
-		{Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/gc/cycles/total:gc-cycles"},
 		{Name: "/memory/classes/heap/free:bytes"},
-		{Name: "/gc/heap/live:bytes"},
 	}
+	metrics.Read(samples)
+	cycles := samples[0].Value.Uint64()
 	for {
 		select {
 		case <-ctx.Done():
@@ -39,9 +50,15 @@ func tidy(ctx context.Context) error {
 		case <-tick.C:
 		}
 		metrics.Read(samples)
-		objects, free, live := samples[0].Value.Uint64(), samples[1].Value.Uint64(), samples[2].Value.Uint64()
-		if objects+free > live+tidyAbove {
-			debug.FreeOSMemory()
+		now, free := samples[0].Value.Uint64(), samples[1].Value.Uint64()
+		if now-cycles > busyCycles*uint64(tidyEvery/time.Second) {
+			debug.SetGCPercent(busyGarbage)
+		} else {
+			debug.SetGCPercent(quietGarbage)
+			if free > tidyAbove {
+				debug.FreeOSMemory()
+			}
 		}
+		cycles = now
 	}
 }

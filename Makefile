@@ -30,6 +30,7 @@ help: ## list the targets
 build: dashboard/dist/index.html go-build ## build the one binary, dashboard inside: bin/millrace
 
 go-build: dashboard/dist/index.html
+	@[ -e bin/millrace ] || echo "building bin/millrace (the first time a minute or two)"
 	@$(BUILD) -o bin/millrace ./cmd/millrace
 
 up: build ## run everything in one process, with FLEET=100 simulated devices

@@ -93,6 +93,26 @@ func TestPlayCountsBrokenRows(t *testing.T) {
 	}
 }
 
+// A file that is no table is one header cell, or a thousand: the error stays
+// one that a person can read.
+func TestPlayListsNoEndlessHeader(t *testing.T) {
+	broker := newRecorder(t)
+	f := func(header, want string) {
+		t.Helper()
+		_, err := play(t, broker.addr, header+"\n", nil)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error is %.200v, want one with %q", err, want)
+		}
+		if n := len(fmt.Sprint(err)); n > 1500 {
+			t.Errorf("error has %d bytes", n)
+		}
+	}
+	f(strings.Repeat("x", 1<<20), `there are "`+strings.Repeat("x", 40)+`"…`)
+	f(strings.Repeat("€", 1<<18), `there are "`+strings.Repeat("€", 13)+`"…`) // no half of one
+	f("id,time,"+strings.Repeat("\x01", 1<<20)+","+strings.Repeat("\x01", 1<<20), "would both be metric")
+	f(strings.Repeat("name,", 999)+"name", `"name" and 980 more`)
+}
+
 func TestPlayRefusesWhatItCannotRead(t *testing.T) {
 	broker := newRecorder(t)
 	f := func(text, want string, change func(*simulator.PlayConfig)) {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"millrace/telemetry"
 )
@@ -125,7 +126,7 @@ func (t *table) choose(config *PlayConfig) (err error) {
 	taken := make(map[string]bool)
 	for _, m := range t.metrics {
 		if taken[m.name] {
-			return fmt.Errorf("two columns would both be metric %q: rename one", m.name)
+			return fmt.Errorf("two columns would both be metric %s: rename one", quote(m.name))
 		}
 		taken[m.name] = true
 	}
@@ -197,12 +198,37 @@ func (t *table) find(what, name string) (int, error) {
 	return found, nil
 }
 
+// What an error lists of a header: a file that is no table may be one column
+// with megabytes of name.
+const (
+	mostListed = 20 // names
+	mostQuoted = 40 // bytes of each
+)
+
+// listed are the columns there are, in words for an error.
 func (t *table) listed() string {
-	quoted := make([]string, len(t.columns))
-	for i, name := range t.columns {
-		quoted[i] = strconv.Quote(name)
+	shown := t.columns[:min(len(t.columns), mostListed)]
+	quoted := make([]string, len(shown))
+	for i, name := range shown {
+		quoted[i] = quote(name)
 	}
-	return strings.Join(quoted, ", ")
+	list := strings.Join(quoted, ", ")
+	if more := len(t.columns) - len(shown); more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return list
+}
+
+// quote quotes the beginning of a name from the file.
+func quote(name string) string {
+	if len(name) <= mostQuoted {
+		return strconv.Quote(name)
+	}
+	cut := mostQuoted
+	for cut > mostQuoted-utf8.UTFMax && !utf8.RuneStart(name[cut]) {
+		cut--
+	}
+	return strconv.Quote(name[:cut]) + "…"
 }
 
 // next reads a row and the line it begins in. A *rowError is this row's alone;

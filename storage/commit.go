@@ -255,12 +255,35 @@ func (b *batch) queueDead(q *pgx.Batch) {
 		if payload == nil {
 			payload = []byte{} // an empty message, not an unknown one
 		}
+		device := k.device
+		if telemetry.CheckDevice(device) != nil {
+			device = "" // a key of foreign making: the payload has what was said
+		}
 		q.Queue(`
 			insert into dead_letters (log_topic, log_id, "partition", "offset", rx, reason, detail, source, topic, client, device, payload)
 			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-			b.h.topic, int64(b.h.log), k.Partition, k.Offset, k.Received, string(k.reason), clean(k.detail),
-			clean(from.Source), clean(from.Topic), clean(from.Client), clean(k.device), payload)
+			b.h.topic, int64(b.h.log), k.Partition, k.Offset, inYears(k.Received), reasonWord(k.reason), clean(k.detail),
+			clean(from.Source), clean(from.Topic), clean(from.Client), device, payload)
 	}
+}
+
+// reasonWord is the reason as the table holds it: the topic of dead letters is
+// open to foreign writers, whose headers may hold anything.
+func reasonWord(r telemetry.Reason) string {
+	const most = 64
+	word := clean(string(r))
+	if len(word) > most {
+		return string(telemetry.ReasonMalformed)
+	}
+	return word
+}
+
+// inYears is a time of receipt as PostgreSQL holds it, or now for one beyond.
+func inYears(t time.Time) time.Time {
+	if year := t.Year(); year < 1 || year > 9999 {
+		return time.Now()
+	}
+	return t
 }
 
 // clean is text as PostgreSQL holds it. Topics and client ids are the sender's

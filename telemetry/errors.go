@@ -27,6 +27,9 @@ var (
 	ErrFenced = errors.New("fenced: another process has claimed the partition")
 	// ErrNotFound: there is no such thing. HTTP 404.
 	ErrNotFound = errors.New("not found")
+	// ErrMethod: there is such a path, but not for this method. HTTP 405; the
+	// answer's Allow header lists those there are (RFC 9110 section 15.5.6).
+	ErrMethod = errors.New("method not allowed")
 )
 
 // Refusal is the error for input that cannot be accepted: whose fault it is, is

@@ -25,6 +25,7 @@ var problems = []struct {
 	{ErrUnauthorized, Problem{Title: "Unauthorized", Status: http.StatusUnauthorized}},
 	{ErrForbidden, Problem{Title: "Forbidden", Status: http.StatusForbidden}},
 	{ErrNotFound, Problem{Title: "Not found", Status: http.StatusNotFound}},
+	{ErrMethod, Problem{Title: "Method not allowed", Status: http.StatusMethodNotAllowed}},
 	{ErrGone, Problem{Title: "Cursor gone", Status: http.StatusGone}},
 	{ErrOverloaded, Problem{Title: "Overloaded", Status: http.StatusServiceUnavailable, RetryAfter: 1}},
 	{ErrUnavailable, Problem{Title: "Unavailable", Status: http.StatusServiceUnavailable, RetryAfter: 5}},
@@ -81,7 +82,8 @@ func WriteProblem(w http.ResponseWriter, err error) {
 	if p.Status == http.StatusUnauthorized {
 		header.Set("WWW-Authenticate", `Bearer realm="millrace"`)
 	}
-	body, _ := json.Marshal(p) // cannot fail: strings and an int
 	w.WriteHeader(p.Status)
-	_, _ = w.Write(append(body, '\n'))
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false) // people read "speed>80" in it
+	_ = encoder.Encode(p)        // strings and an int: only the client can fail
 }

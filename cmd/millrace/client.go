@@ -141,24 +141,38 @@ func (c *replayCommand) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	defer body.Close()
-	out := bufio.NewWriterSize(t.out, 64<<10)
-	defer out.Flush()
-	err = events(body, func(event, data string) error {
-		switch event {
-		case "", "message":
-			fmt.Fprintln(out, data)
-			return nil
-		case "end":
-			return io.EOF
-		case "error", "gap", "skipped":
-			t.tell("millrace replay: %s: %s", event, data)
-		}
-		return out.Flush()
-	})
+	printer := printer{out: bufio.NewWriterSize(t.out, 64<<10), terminal: t}
+	err = events(body, printer.print)
+	if flushed := printer.out.Flush(); flushed != nil {
+		return fmt.Errorf("cannot write: %w", flushed)
+	}
 	if ctx.Err() != nil || errors.Is(err, io.EOF) {
 		return nil
 	}
 	return fmt.Errorf("the stream broke off: %w", err)
+}
+
+// printer prints a stream's readings, many at once until they are live.
+type printer struct {
+	out      *bufio.Writer
+	terminal *terminal
+	live     bool
+}
+
+func (p *printer) print(event, data string) error {
+	switch event {
+	case "", "message":
+		if _, err := fmt.Fprintln(p.out, data); err != nil || !p.live {
+			return err
+		}
+	case "live":
+		p.live = true
+	case "end":
+		return io.EOF
+	case "error", "gap", "skipped":
+		p.terminal.tell("millrace replay: %s: %s", event, data)
+	}
+	return p.out.Flush()
 }
 
 // events reads server-sent events until handle answers an error or the stream

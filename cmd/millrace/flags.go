@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -103,15 +104,27 @@ type accessFlags struct {
 // checkAddress says whether a listener may be at addr: without authentication
 // nobody beyond this machine gets in unless somebody said so.
 func (f *accessFlags) checkAddress(flag, addr string) error {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil || port == "" {
-		return usage("%s: %q is not host:port, as in 127.0.0.1:1883", flag, addr)
+	host, err := hostOf(flag, addr)
+	if err != nil {
+		return err
 	}
 	if f.Auth != "none" || f.AllowOpen || isLoopback(host) {
 		return nil
 	}
 	return usage("%s: %s can be reached from other machines and nobody would have to log in: "+
 		"use 127.0.0.1, or --auth devices, or --allow-open if something else guards it", flag, addr)
+}
+
+// hostOf is the host of a listener's address, whose port must be one.
+func hostOf(flag, addr string) (string, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return "", usage("%s: %q is not host:port, as in 127.0.0.1:1883", flag, addr)
+	}
+	return host, nil
 }
 
 func isLoopback(host string) bool {
@@ -146,12 +159,18 @@ func environmentOf(flag string) string {
 // Ctrl-C ends the process within ten seconds.
 const grace = 3 * time.Second
 
+// topicBytes may stand in the name of a Kafka topic.
+const topicBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
 func (f *kafkaFlags) check() error {
 	var wrong []error
 	for _, address := range f.Kafka {
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			wrong = append(wrong, usage("--kafka: %q is not host:port, as in kafka-1:9092", address))
 		}
+	}
+	if f.KafkaPrefix == "" || len(f.KafkaPrefix) > 200 || strings.ContainsFunc(f.KafkaPrefix, func(r rune) bool { return !strings.ContainsRune(topicBytes, r) }) {
+		wrong = append(wrong, usage("--kafka-prefix: %q: a topic's name has 1 to 200 of A-Za-z0-9 and . _ -", f.KafkaPrefix))
 	}
 	if f.KafkaPartitions < 1 || f.KafkaPartitions > 4096 {
 		wrong = append(wrong, usage("--kafka-partitions: %d is not between 1 and 4096", f.KafkaPartitions))

@@ -41,6 +41,7 @@ type house struct {
 	kafka    *stream.Log
 	prefix   string // of its topics
 	database *storage.DB
+	url      string // of the database
 
 	services []ranked
 	floors   []func() // closed last, in reverse order
@@ -116,11 +117,29 @@ func (h *house) openDatabase(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	h.database = db
+	h.database, h.url = db, url
 	h.floor(db.Close)
 	h.health.Check("postgres", db.Ping)
 	h.board.database = db
 	return nil
+}
+
+// How many read the past at once. Each holds a connection and a snapshot for as
+// long as its client takes.
+const (
+	pastReaders  = 12
+	queryReaders = 8
+)
+
+// openReads connects to the database once more, for those who read at their
+// clients' pace: the sink, logins and readiness never wait for a slow screen.
+func (h *house) openReads(ctx context.Context) (*storage.DB, error) {
+	db, err := storage.Open(ctx, h.url, storage.Config{MaxConns: pastReaders + queryReaders + 4, Name: "millrace reads", Log: h.log})
+	if err != nil {
+		return nil, err
+	}
+	h.floor(db.Close)
+	return db, nil
 }
 
 // migrated says whether the schema is there, and what to do if not.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"millrace/broadcaster"
 	"millrace/broadcaster/ws"
@@ -27,7 +28,11 @@ type doorFlags struct {
 
 func (f *doorFlags) check() error {
 	_, err := f.patterns()
-	return each(f.checkAddress("--mqtt", f.MQTT), err)
+	var linger error
+	if f.KafkaLinger < 0 || f.KafkaLinger > time.Second {
+		linger = usage("--kafka-linger: %v is not between 0s and 1s", f.KafkaLinger)
+	}
+	return each(f.checkAddress("--mqtt", f.MQTT), err, linger)
 }
 
 func (f *doorFlags) patterns() (*ingest.Patterns, error) {
@@ -133,6 +138,7 @@ func noRegistry() error {
 // guard lets only those read who have a token, where somebody asks for one.
 func (h *house) guard(f accessFlags, data dataFlag) error {
 	if f.Auth == "none" {
+		h.web.local = !f.AllowOpen
 		return nil
 	}
 	if f.TokenKey == "" {
@@ -149,10 +155,16 @@ func (h *house) guard(f accessFlags, data dataFlag) error {
 }
 
 // broadcast adds the role broadcast: the hub and what stands in front of it.
-func (h *house) broadcast(limits broadcaster.Limits) error {
+func (h *house) broadcast(ctx context.Context, limits broadcaster.Limits) error {
+	limits.CatchUps = pastReaders
 	config := broadcaster.Config{Log: h.kafka.Readings(), Limits: limits, Logger: h.log, Events: h.metrics.Hub()}
 	if h.database != nil {
-		config.History = storage.NewHistory(h.database)
+		reads, err := h.openReads(ctx)
+		if err != nil {
+			return err
+		}
+		config.History = storage.NewHistory(reads)
+		h.queries(reads)
 	}
 	hub, err := broadcaster.NewHub(config)
 	if err != nil {
@@ -173,12 +185,6 @@ func (h *house) broadcast(limits broadcaster.Limits) error {
 	h.web.screen("GET /v1/latest", "the newest values of each device", screens)
 	h.web.screen("GET /v1/top", "the devices with the most of a metric", screens)
 	h.web.screen("GET /v1/ws", "the same as /v1/stream, as WebSocket", ws.NewHandler(hub, ws.Config{Logger: h.log}))
-	if h.database != nil {
-		queries := storage.NewHandler(h.database, storage.QueryConfig{Log: h.log})
-		h.web.screen("GET /v1/readings", "readings of the past", queries)
-		h.web.screen("GET /v1/series", "a metric by minute, hour or day", queries)
-		h.web.screen("GET /v1/devices", "devices, and when each was heard of", queries)
-	}
 	h.web.page("the dashboard", dashboard.Handler())
 	return nil
 }
@@ -191,6 +197,21 @@ type sinkFlags struct {
 
 // sinkGroup is the consumer group of the sinks; that of the dead letters adds .dead.
 func sinkGroup(prefix string) string { return prefix + ".sink" }
+
+// queries adds the query API.
+func (h *house) queries(reads *storage.DB) {
+	queries := storage.NewHandler(reads, storage.QueryConfig{Concurrent: queryReaders, Log: h.log})
+	h.web.screen("GET /v1/readings", "readings of the past", queries)
+	h.web.screen("GET /v1/series", "a metric by minute, hour or day", queries)
+	h.web.screen("GET /v1/devices", "devices, and when each was heard of", queries)
+}
+
+func (f *sinkFlags) check() error {
+	if f.SinkBatch < 1 || f.SinkBatch > 1_000_000 {
+		return usage("--sink-batch: %d is not between 1 and 1000000", f.SinkBatch)
+	}
+	return nil
+}
 
 // sink adds the role sink: the log into the database.
 func (h *house) sink(f sinkFlags) error {

@@ -108,7 +108,7 @@ func (c *broadcastCommand) Run(ctx context.Context, t *terminal) error {
 	if err := errors.Join(c.open(ctx, h), h.guard(c.accessFlags, c.dataFlag)); err != nil {
 		return err
 	}
-	if err := h.broadcast(broadcaster.Limits{}); err != nil {
+	if err := h.broadcast(ctx, broadcaster.Limits{}); err != nil {
 		return err
 	}
 	return h.serve(ctx, t, c.HTTP)
@@ -130,7 +130,7 @@ func (c *sinkCommand) Run(ctx context.Context, t *terminal) error {
 	if c.Postgres == "" && c.PostgresFile == "" {
 		missing = need("--postgres", "name the database")
 	}
-	err := each(c.checkAddress("--http", c.HTTP), c.floorFlags.check(), missing)
+	err := each(c.checkAddress("--http", c.HTTP), c.sinkFlags.check(), c.floorFlags.check(), missing)
 	if err != nil || c.Check {
 		return checked(t, err)
 	}

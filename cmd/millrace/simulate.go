@@ -87,6 +87,9 @@ func (c *simulateCommand) play(ctx context.Context, t *terminal, broker simulato
 	if report.Acknowledged > 0 || err == nil {
 		t.printf("%s", report.String())
 	}
+	if rejected := report.RejectedRows(); err == nil && rejected > 0 {
+		return fmt.Errorf("%d of %d rows of %s could not be played; the report says why", rejected, report.Rows, c.CSV)
+	}
 	return err
 }
 
@@ -102,11 +105,20 @@ func (t *terminal) progress() (show func(simulator.Progress), finish func()) {
 		}, func() {}
 	}
 	bar := progressbar.NewOptions(1000, progressbar.OptionSetWriter(t.err), progressbar.OptionSetWidth(30),
-		progressbar.OptionSetElapsedTime(true), progressbar.OptionClearOnFinish())
+		progressbar.OptionSetElapsedTime(false), progressbar.OptionSetPredictTime(false), progressbar.OptionClearOnFinish())
 	return func(p simulator.Progress) {
-		bar.Describe(fmt.Sprintf("%d rows, %d acknowledged, %.0f/s", p.Rows, p.Acknowledged, p.Rate()))
+		bar.Describe(fmt.Sprintf("%d acknowledged, %.0f/s%s", p.Acknowledged, p.Rate(), left(p)))
 		_ = bar.Set(int(p.Fraction * 1000))
 	}, func() { _ = bar.Finish() }
+}
+
+// left is about how long the rest takes, once that can be told.
+func left(p simulator.Progress) string {
+	if p.Fraction < 0.001 || p.Fraction >= 1 {
+		return ""
+	}
+	rest := time.Duration(float64(p.Elapsed) * (1 - p.Fraction) / p.Fraction)
+	return fmt.Sprintf(", %v left", rest.Round(time.Second))
 }
 
 func (c *simulateCommand) fleet(ctx context.Context, t *terminal, broker simulator.Broker) error {

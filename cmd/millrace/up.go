@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -42,10 +43,19 @@ func (c *upCommand) Run(ctx context.Context, t *terminal) error {
 	if err := c.check(); err != nil || c.Check {
 		return checked(t, err)
 	}
+	release, err := c.lock()
+	if err != nil {
+		return err
+	}
+	defer release()
 	h := newHouse(t.logger(c.logFlags, slog.LevelWarn), "up", "ingest", "broadcast", "sink")
 	defer h.close()
 	began := time.Now()
 	found, err := c.start(ctx, t, h)
+	if ctx.Err() != nil {
+		t.tell("millrace: stopped before it was up")
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -60,9 +70,11 @@ func (c *upCommand) Run(ctx context.Context, t *terminal) error {
 			return err
 		}
 	}
-	err = h.run(ctx)
+	if err := h.run(ctx); err != nil {
+		return err
+	}
 	t.tell("millrace: stopped; what was acknowledged is kept in %s", c.Data)
-	return err
+	return nil
 }
 
 func (c *upCommand) check() error {
@@ -70,6 +82,7 @@ func (c *upCommand) check() error {
 	checks := []error{
 		err, c.doorFlags.check(), c.kafkaFlags.check(), c.checkAddress("--http", c.HTTP),
 		loopbackOnly("--kafka-listen", c.KafkaListen), loopbackOnly("--postgres-listen", c.PostgresListen),
+		c.sinkFlags.check(), c.different(),
 	}
 	if c.Fleet < 0 || c.Fleet > 100_000 {
 		checks = append(checks, usage("--fleet: %d is not between 0 and 100000", c.Fleet))
@@ -83,10 +96,23 @@ func (c *upCommand) check() error {
 	return each(checks...)
 }
 
+// different says whether two listeners want one address.
+func (c *upCommand) different() error {
+	taken := map[string]string{}
+	for _, l := range [][2]string{{"--mqtt", c.MQTT}, {"--http", c.HTTP}, {"--kafka-listen", c.KafkaListen}, {"--postgres-listen", c.PostgresListen}} {
+		flag, addr := l[0], l[1]
+		if other, ok := taken[addr]; ok && !strings.HasSuffix(addr, ":0") {
+			return usage("%s: %s is %s's already: give each its own port", flag, addr, other)
+		}
+		taken[addr] = flag
+	}
+	return nil
+}
+
 func loopbackOnly(flag, addr string) error {
-	host, _, err := net.SplitHostPort(addr)
+	host, err := hostOf(flag, addr)
 	if err != nil {
-		return usage("%s: %q is not host:port", flag, addr)
+		return err
 	}
 	if !isLoopback(host) {
 		return usage("%s: the embedded servers are for this machine only; use 127.0.0.1", flag)
@@ -99,9 +125,6 @@ func loopbackOnly(flag, addr string) error {
 func (c *upCommand) start(ctx context.Context, t *terminal, h *house) (beside, error) {
 	if err := c.ports(); err != nil {
 		return beside{}, err
-	}
-	if err := os.MkdirAll(c.Data, 0o711); err != nil {
-		return beside{}, fmt.Errorf("--data: cannot make the folder: %w", err)
 	}
 	if err := h.web.listen(c.HTTP); err != nil {
 		return beside{}, err
@@ -155,7 +178,7 @@ func (c *upCommand) floors(ctx context.Context, t *terminal, h *house) (string, 
 		both.Go(func() (err error) {
 			log, err = kafka.Start(ctx, kafka.Config{
 				Addr: c.KafkaListen, Dir: c.path("kafka"), NoSync: !c.KafkaSync, RetentionBytes: c.KafkaRetain << 20,
-				Readers: c.readers(), Log: h.log, Events: h.metrics.EmbeddedLog(),
+				Readers: c.readers(), Log: h.log, Events: h.logEvents(),
 			})
 			return err
 		})
@@ -194,7 +217,26 @@ func (c *upCommand) rooms(ctx context.Context, t *terminal, h *house, url string
 	if err := storage.Migrate(ctx, h.database, storage.MigrateOptions{}, t.steps("migrating: ")); err != nil {
 		return err
 	}
-	return errors.Join(h.guard(c.accessFlags, c.dataFlag), h.ingest(c.doorFlags), h.broadcast(smallHub()), h.sink(c.sinkFlags))
+	return errors.Join(h.guard(c.accessFlags, c.dataFlag), h.ingest(c.doorFlags), h.broadcast(ctx, smallHub()), h.sink(c.sinkFlags))
+}
+
+// logEvents are metrics, and a check: a log that refuses appends is not ready.
+func (h *house) logEvents() kafka.Events {
+	events := h.metrics.EmbeddedLog()
+	count := events.Refused
+	var refusing atomic.Value
+	refusing.Store("")
+	events.Refused = func(why string) {
+		count(why)
+		refusing.Store(why)
+	}
+	h.health.Check("embedded log", func(context.Context) error {
+		if why := refusing.Load().(string); why != "" {
+			return errors.New(why)
+		}
+		return nil
+	})
+	return events
 }
 
 // readers are the sink's groups: what they have not stored stays in the log.

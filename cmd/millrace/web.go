@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,11 +21,16 @@ import (
 // web is the one HTTP listener of a process and what each role put on it.
 type web struct {
 	mux      *http.ServeMux
+	pages    http.Handler // what no route answers, outside /v1; nil: nothing
 	listener net.Listener
 	log      *slog.Logger
 	routes   []route
 	// screens says who may read: nil lets everybody.
 	screens func(r *http.Request) error
+	// local: nobody logs in, because only this machine can reach the listener.
+	// Then a request must also mean this machine: a page of another site whose
+	// name was pointed at 127.0.0.1 has that name in Host (DNS rebinding).
+	local bool
 }
 
 // route is one line of GET /v1.
@@ -37,10 +43,55 @@ type route struct {
 func newWeb(log *slog.Logger) *web {
 	w := &web{mux: http.NewServeMux(), log: log}
 	w.mux.HandleFunc("GET /v1", w.index)
-	w.mux.HandleFunc("/v1/", func(rw http.ResponseWriter, r *http.Request) {
-		telemetry.WriteProblem(rw, fmt.Errorf("%w: %s %s; GET /v1 lists what there is", telemetry.ErrNotFound, r.Method, r.URL.Path))
-	})
 	return w
+}
+
+// ServeHTTP finds the route, and says in the API's words what is wrong with a
+// request that has none.
+func (w *web) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	if w.local && !localHost(r.Host) {
+		telemetry.WriteProblem(rw, fmt.Errorf("%w: without --auth only this machine may ask, under the name localhost or its address", telemetry.ErrForbidden))
+		return
+	}
+	// URL.Query drops what it cannot parse, and a filter with it.
+	if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
+		telemetry.WriteProblem(rw, &telemetry.BadRequest{Parameter: "query", Detail: err.Error() + ": separate parameters by & and escape others as %XX"})
+		return
+	}
+	if _, pattern := w.mux.Handler(r); pattern != "" {
+		w.mux.ServeHTTP(rw, r)
+		return
+	}
+	if methods := w.methods(r); len(methods) > 0 {
+		rw.Header().Set("Allow", strings.Join(methods, ", "))
+		telemetry.WriteProblem(rw, fmt.Errorf("%w: %s takes %s", telemetry.ErrMethod, r.URL.Path, strings.Join(methods, ", ")))
+		return
+	}
+	if w.pages != nil && !strings.HasPrefix(r.URL.Path, "/v1/") {
+		w.pages.ServeHTTP(rw, r)
+		return
+	}
+	telemetry.WriteProblem(rw, fmt.Errorf("%w: %s; GET /v1 lists what there is", telemetry.ErrNotFound, r.URL.Path))
+}
+
+// methods that the request's path takes.
+func (w *web) methods(r *http.Request) []string {
+	var methods []string
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		other := *r
+		other.Method = method
+		if _, pattern := w.mux.Handler(&other); pattern != "" {
+			methods = append(methods, method)
+		}
+	}
+	return methods
+}
+
+func localHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return host == "" || isLoopback(strings.Trim(host, "[]"))
 }
 
 // door adds a route that checks for itself who may use it.
@@ -78,7 +129,7 @@ func withoutToken(r *http.Request) *http.Request {
 // page adds what answers every path outside /v1. Its files hold nothing secret.
 func (w *web) page(what string, h http.Handler) {
 	w.routes = append(w.routes, route{http.MethodGet, "/", what})
-	w.mux.Handle("/", h)
+	w.pages = h
 }
 
 func (w *web) index(rw http.ResponseWriter, _ *http.Request) {
@@ -115,7 +166,7 @@ func (w *web) Run(ctx context.Context) error {
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	server := &http.Server{
-		Handler:           w.mux,
+		Handler:           w,
 		Protocols:         protocols,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,

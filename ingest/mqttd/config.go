@@ -90,9 +90,10 @@ type Events struct {
 	// Opened and Closed: a client logged in, and its connection ended.
 	Opened func(version byte)
 	Closed func()
-	// Refused: a connection or a client was turned away. limit is one word:
-	// connections, address, sessions, login, auth, keepalive, packet, inflight,
-	// subscriptions, retained, protocol.
+	// Refused: a connection or a client was turned away, or a message on a topic
+	// of the server's own (reserved). limit is one word: connections, address,
+	// sessions, login, auth, keepalive, packet, inflight, subscriptions,
+	// retained, reserved, protocol.
 	Refused func(limit string)
 	// Received: a telemetry message of size bytes went to the gate.
 	Received func(qos byte, size int)

@@ -2,10 +2,12 @@ package mqttd
 
 import (
 	"fmt"
+	"strings"
 
 	"millrace/ingest"
 	"millrace/telemetry"
 
+	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
@@ -38,6 +40,10 @@ func (c *conn) publish(flags byte, body *reader) (pass bool, err error) {
 	// An empty retained message is how a retained one is taken back
 	// [MQTT-3.3.1-6]; it says nothing of a device.
 	if !c.ours || m.retain && len(m.payload) == 0 {
+		if reserved(c.topic) {
+			c.deny(m)
+			return false, nil
+		}
 		if m.retain && len(m.payload) > 0 && !c.server.mayRetain(c.topic) {
 			return false, c.refuse("retained", packets.Code{
 				Code:   packets.ErrQuotaExceeded.Code,
@@ -186,6 +192,34 @@ func (c *conn) inFlight() int {
 	n := c.qos1
 	c.mu.Unlock()
 	return n + c.session.unreleased()
+}
+
+// reserved says whether a topic is the server's own (MQTT 5 section 4.7.2). mochi
+// drops a client's message there without an answer, by the first four
+// characters in any case, and the client would wait for one for ever.
+func reserved(topic string) bool {
+	return len(topic) >= len(mqtt.SysPrefix) && strings.EqualFold(topic[:len(mqtt.SysPrefix)], mqtt.SysPrefix)
+}
+
+// deny answers a message on a reserved topic, in its turn; it goes nowhere. MQTT
+// 3 cannot say no [MQTT-3.3.5-2 of 3.1.1]: there the exchange ends as if it had
+// been taken, PUBCOMP included.
+func (c *conn) deny(m message) {
+	c.server.refused("reserved")
+	if m.qos == 0 {
+		return
+	}
+	p := &pending{conn: c, id: m.id, qos: m.qos, received: c.readAt}
+	if m.qos == 2 {
+		if first, known := c.session.receive(m.id, p); known {
+			c.repeat(p, first)
+			return
+		}
+		c.session.settle(p, c.version < 5)
+	}
+	if c.enqueue(p) {
+		p.resolve(answer{code: packets.ErrNotAuthorized.Code, text: "topics that begin with $SYS are the server's"}, nil)
+	}
 }
 
 // append hands the message to the gate, and gives it its place in the order of

@@ -138,6 +138,49 @@ func TestTopicAliases(t *testing.T) {
 	}
 }
 
+// mochi drops a message on a topic of the server's own without an answer. The
+// client must have one: else its place in flight is gone for good.
+func TestReservedTopicsAreAnswered(t *testing.T) {
+	eachVersion(t, func(t *testing.T, version byte) {
+		gate, refused := newHandGate(), make(chan string, 16)
+		s, _ := start(t, Config{Gate: gate, Limits: Limits{InFlight: 1}, Events: Events{Refused: func(limit string) { refused <- limit }}})
+		c := dialRaw(t, s)
+		c.login(version, true, "c")
+		f := func(ack, id byte) {
+			t.Helper()
+			got := c.packet()
+			if version == 5 && (len(got) < 5 || got[4] != 0x87) || version < 5 && len(got) != 4 || got[0] != ack || got[3] != id {
+				t.Fatalf("got % x for message %d", got, id)
+			}
+		}
+		c.send(publishPacket(version, 0, 0, "$SYS/x", "1"))
+		c.ping() // QoS 0 has no answer
+		c.send(publishPacket(version, 2, 1, "$SYS/x", "1"))
+		f(puback, 1)
+		c.send(publishPacket(version, 2, 2, "$sYs", "1"))
+		f(puback, 2)
+		c.send(publishPacket(version, 3, 3, "$SYSTEM/x", "1")) // retained; mochi looks at four characters
+		f(puback, 3)
+		c.send(publishPacket(version, 4, 4, "$SYS/x", "1"))
+		f(pubrec, 4)
+		if version < 5 {
+			c.send(publishPacket(version, 4|8, 4, "$SYS/x", "1"))
+			f(pubrec, 4)
+			c.send(ackPacket(pubrel, 4))
+			c.want(ackPacket(pubcomp, 4))
+		}
+		c.send(publishPacket(version, 4, 4, "telemetry/a", "1")) // the id and the place are free
+		gate.next(t).keep()
+		c.want(ackPacket(pubrec, 4))
+		gate.none(t)
+		for range 5 {
+			if limit := <-refused; limit != "reserved" {
+				t.Errorf("counted as %s", limit)
+			}
+		}
+	})
+}
+
 // trap is a pattern list with a defect.
 type trap struct{ testPatterns }
 

@@ -185,20 +185,24 @@ func (b *Broker) start() error {
 func (b *Broker) Addr() string { return b.cluster.ListenAddrs()[0] }
 
 // Run applies retention and watches the disk until ctx ends, then closes the
-// broker. It ends with an error when the disk has refused a write: from then on
-// nothing more is acknowledged, because the broker would take what a client
-// sends again for a duplicate of what it could not store.
+// broker. It ends with an error when the disk has refused a write, or when the
+// log's directory is gone: from then on nothing more is acknowledged, because
+// the broker would take what a client sends again for a duplicate of what it
+// could not store.
 func (b *Broker) Run(ctx context.Context) error {
 	defer b.Close()
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
+	said := ""
 	for {
+		if gone(b.config.Dir) {
+			b.guard.lost(b.config.Dir + " is gone, and the log with it: put the folder back in place of what stands there now " +
+				"(mount its disk, or restore it from a copy), or accept an empty log; then start again")
+		}
 		if why := b.guard.failure(); why != "" {
-			return fmt.Errorf("embedded log: %s: %s: free the disk or mend it, and start again", b.config.Dir, why)
+			return fmt.Errorf("embedded log: %s", why)
 		}
-		if err := b.sweep(time.Now()); err != nil {
-			b.config.Log.Error("retention cannot be applied", "dir", b.config.Dir, "err", err)
-		}
+		said = b.retain(said)
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -207,11 +211,24 @@ func (b *Broker) Run(ctx context.Context) error {
 	}
 }
 
+// retain applies retention. It logs why that fails, unless that is what was
+// said last: it is tried every second. now is what to say next time.
+func (b *Broker) retain(said string) (now string) {
+	err := b.sweep(time.Now())
+	if err == nil {
+		return ""
+	}
+	if now = err.Error(); now != said {
+		b.config.Log.Error("retention cannot be applied", "dir", b.config.Dir, "err", err)
+	}
+	return now
+}
+
 // Close ends all connections, writes the log's state and lets go of the
 // directory. What it returns from is on disk. It may be called more than once.
 func (b *Broker) Close() {
 	b.closing.Do(func() {
-		b.cluster.Close()
+		b.cluster.Close() // makes the folder anew, with an empty log, if it is gone
 		if b.guard.failure() != "" {
 			forgetSequences(b.config.Dir)
 		}

@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -157,6 +158,69 @@ func TestAFailedWriteIsTheEnd(t *testing.T) {
 	if got := values(t, again); len(got) != 10 {
 		t.Errorf("%d records instead of 10", len(got))
 	}
+}
+
+// A log whose directory is gone ends the broker, with what to do about it.
+func TestAVanishedDirectoryIsTheEnd(t *testing.T) {
+	for name, again := range map[string]bool{"removed": false, "made anew": true} {
+		t.Run(name, func(t *testing.T) {
+			swept := make(chan struct{}, 1)
+			b := start(t, Config{Dir: filepath.Join(t.TempDir(), "log"), Events: Events{Size: func(_, _, _ int64) {
+				select {
+				case swept <- struct{}{}:
+				default:
+				}
+			}}})
+			client := dial(t, b)
+			createTopic(t, client, 1)
+			put(t, client, 10)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // for one that goes on
+			defer cancel()
+			ended := make(chan error, 1)
+			go func() { ended <- b.Run(ctx) }()
+			<-swept
+			if err := os.Rename(b.config.Dir, b.config.Dir+".away"); err != nil {
+				t.Fatal(err)
+			}
+			if again {
+				if err := os.Mkdir(b.config.Dir, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := <-ended
+			if err == nil || !strings.Contains(err.Error(), b.config.Dir+" is gone") || !strings.Contains(err.Error(), "put the folder back") {
+				t.Errorf("Run ends with %v", err)
+			}
+			if !b.guard.refuses() {
+				t.Error("a log that is gone accepts appends")
+			}
+		})
+	}
+}
+
+// What fails in the same way each second is said once.
+func TestRetentionThatFailsIsSaidOnce(t *testing.T) {
+	var log strings.Builder
+	why := errors.New("the first reason")
+	b := start(t, Config{
+		Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError})), Events: Events{Size: func(_, _, _ int64) {}},
+	})
+	b.config.free = func(string) (int64, error) { return 0, why }
+	f := func(said string, want int) string {
+		t.Helper()
+		said = b.retain(b.retain(said))
+		if n := strings.Count(log.String(), "retention cannot be applied"); n != want {
+			t.Errorf("said %d times, want %d: %s", n, want, log.String())
+		}
+		return said
+	}
+	said := f("", 1)
+	why = errors.New("another reason")
+	said = f(said, 2)
+	why = nil
+	said = f(said, 2)
+	why = errors.New("another reason")
+	f(said, 3)
 }
 
 // What could empty a partition is refused: its offsets would begin anew.

@@ -27,7 +27,7 @@ type guard struct {
 
 	// mu protects what follows.
 	mu     sync.Mutex
-	failed string // the write that failed, for good
+	failed string // the write that failed, or that the log is gone; for good
 	full   string // why retention cannot make room, see Broker.sweep
 	why    string // why appends are refused now; "": they are not
 }
@@ -129,7 +129,14 @@ func (g *guard) setFull(why string) {
 	g.full = why
 }
 
-// failure is the write that failed, if any.
+// lost ends the log: why says what is gone, and what to do.
+func (g *guard) lost(why string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.failed = why
+}
+
+// failure is why nothing more can be acknowledged, and what to do; "": all is well.
 func (g *guard) failure() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -146,7 +153,7 @@ func (g *guard) Logf(level kfake.LogLevel, format string, args ...any) {
 	if strings.HasPrefix(format, "persist batch") {
 		g.mu.Lock()
 		if g.failed == "" {
-			g.failed = "a write to the log failed: " + text
+			g.failed = fmt.Sprintf("%s: a write to the log failed: %s: free the disk or mend it, and start again", g.dir, text)
 		}
 		g.mu.Unlock()
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -45,6 +46,14 @@ func lockDir(dir string) (*os.File, error) {
 		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0) // for the message above only
 	}
 	return f, nil
+}
+
+// gone says whether the directory is not there any more, or is another one: a
+// folder made anew, or the empty one under a disk that was unmounted. The lock's
+// file is in ours for as long as we run.
+func gone(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, lockName))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 func holder(f *os.File) string {

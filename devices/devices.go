@@ -16,6 +16,7 @@ package devices
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"time"
 
@@ -33,6 +34,9 @@ type Principal struct {
 	Device string
 	// Open: may publish as anybody, because nobody is asked who they are.
 	Open bool
+	// hash is of the token that logged in: a device's next token must not
+	// answer for its last one. An array, so that principals stay comparable.
+	hash [sha256.Size]byte
 }
 
 // MayPublish says whether the principal may publish readings of device.

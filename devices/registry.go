@@ -118,7 +118,7 @@ func (r *Registry) authenticate(ctx context.Context, user, password string) (Pri
 		return Principal{}, fmt.Errorf("devices: %w: device %s is disabled; let it in with millrace devices enable",
 			telemetry.ErrForbidden, device.Name)
 	}
-	return Principal{Device: device.Name}, nil
+	return Principal{Device: device.Name, hash: [sha256.Size]byte(device.TokenHash)}, nil
 }
 
 // byToken finds the token's device, asking the store once if the copy has none.
@@ -156,7 +156,8 @@ func (r *Registry) fresher(ctx context.Context) error {
 	}
 }
 
-// Allows says whether the principal's device may still publish. Doors ask it
+// Allows says whether the principal's device may still publish with the token
+// it logged in with, as far as the last look at the store knows. Doors ask it
 // behind a login and may ask it for every message: it only looks into a map.
 func (r *Registry) Allows(p Principal) bool {
 	if p.Open {
@@ -167,7 +168,7 @@ func (r *Registry) Allows(p Principal) bool {
 		return false
 	}
 	device := known.byName[p.Device]
-	return device != nil && !device.Disabled && device.TokenHash != nil
+	return device != nil && !device.Disabled && bytes.Equal(device.TokenHash, p.hash[:])
 }
 
 // Watch has revoked called with each device that loses its login from now on:

@@ -56,7 +56,7 @@ func TestLogins(t *testing.T) {
 		f := func(user, password string, want error) {
 			t.Helper()
 			p, err := r.Authenticate(t.Context(), user, password)
-			if !errors.Is(err, want) || want != nil && p != (devices.Principal{}) || want == nil && p != (devices.Principal{Device: "a"}) {
+			if !errors.Is(err, want) || want != nil && p != (devices.Principal{}) || want == nil && (p.Device != "a" || p.Open) {
 				t.Errorf("user %.8q: %+v, %v; want %v", user, p, err, want)
 			}
 			if err != nil && strings.Contains(err.Error(), a) {
@@ -132,13 +132,13 @@ func TestRevocation(t *testing.T) {
 			t.Fatal(err)
 		}
 		pass(1100 * time.Millisecond)
-		if fmt.Sprint(revoked) != "[a b]" {
+		if fmt.Sprint(revoked) != "[a b]" || r.Allows(pb) {
 			t.Errorf("revoked are %q", revoked)
 		}
 		if _, err := r.Authenticate(t.Context(), "b", b); !errors.Is(err, telemetry.ErrUnauthorized) {
 			t.Errorf("the old token: %v", err)
 		}
-		if _, err := r.Authenticate(t.Context(), "b", rotated); err != nil {
+		if p, err := r.Authenticate(t.Context(), "b", rotated); err != nil || !r.Allows(p) {
 			t.Errorf("the new token: %v", err)
 		}
 		if err := r.Enable(t.Context(), "a"); err != nil {

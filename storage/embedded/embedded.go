@@ -19,6 +19,7 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -72,7 +73,7 @@ type Server struct {
 
 // Start returns a server that accepts connections. What stands in the way is
 // an error that says what to do about it. The server stays until Close, or
-// until Run returns; ctx limits the start alone.
+// until Run returns; ctx limits the start alone, and its end is in the error.
 func Start(ctx context.Context, config Config) (*Server, error) {
 	s, err := prepare(config)
 	if err != nil {
@@ -80,6 +81,9 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	}
 	if err := s.open(ctx); err != nil {
 		s.unlock()
+		if why := ctx.Err(); why != nil && !errors.Is(err, why) {
+			err = fmt.Errorf("%w: %w", why, err) // a child that was killed does not tell who did it
+		}
 		return nil, fmt.Errorf("embedded PostgreSQL: %w", err)
 	}
 	return s, nil
@@ -118,6 +122,7 @@ func prepare(config Config) (*Server, error) {
 
 // open brings the locked database up.
 func (s *Server) open(ctx context.Context) (err error) {
+	s.sweep(time.Now())
 	if s.install, err = s.findInstall(ctx); err != nil {
 		return err
 	}

@@ -1,12 +1,16 @@
 package embedded
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // fetching is a server that has not looked for binaries yet.
@@ -67,6 +71,65 @@ func TestFetchFailsWithTheRemedy(t *testing.T) {
 	_, err := fetching(t, nothing.URL).fetch(t.Context(), 17)
 	if err == nil || !strings.Contains(err.Error(), "--postgres-binaries") || !strings.Contains(err.Error(), "17.5.0") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Whoever ends the start while it looks for binaries has not said that there are none.
+func TestACancelledStartFetchesNothing(t *testing.T) {
+	mirror := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("asked for %s", r.URL) }))
+	defer mirror.Close()
+	s := fetching(t, mirror.URL)
+	s.unlock()
+	config := s.config
+	config.Progress = func(what string) { t.Errorf("it goes on: %s", what) }
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Start(ctx, config); !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "no PostgreSQL") {
+		t.Errorf("Start ends with %v", err)
+	}
+	if _, err := s.fetch(ctx, 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("fetch ends with %v", err)
+	}
+	if left, err := os.ReadDir(s.cache()); err == nil && len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestAKilledInspectionTellsWhy(t *testing.T) {
+	bin := t.TempDir()
+	for _, name := range []string{"initdb", "postgres"} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\nexec sleep 60\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := inspect(ctx, bin); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestOldFetchesAreSwept(t *testing.T) {
+	s := fetching(t, "")
+	old := time.Now().Add(-2 * time.Hour)
+	for name, age := range map[string]time.Time{
+		"fetch-1": old, "fetch-22": time.Now(), "fetch-results": old, "postgresql-17": old,
+	} {
+		folder := filepath.Join(s.cache(), name)
+		if err := errors.Join(os.MkdirAll(filepath.Join(folder, "archive"), 0o755), os.Chtimes(folder, age, age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.unlock()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // the rest of the start does not matter
+	_, _ = Start(ctx, s.config)
+	left, err := filepath.Glob(filepath.Join(s.cache(), "*-*"))
+	for i := range left {
+		left[i] = filepath.Base(left[i])
+	}
+	if want := []string{"fetch-22", "fetch-results", "postgresql-17"}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("left are %q, %v; want %q", left, err, want)
 	}
 }
 

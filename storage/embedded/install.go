@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	fetcher "github.com/fergusstrange/embedded-postgres"
@@ -52,6 +53,9 @@ func (s *Server) findInstall(ctx context.Context) (install, error) {
 		if err == nil && i.major >= oldest && (s.owner.us || s.owner.reaches(filepath.Join(bin, "postgres"))) {
 			found = append(found, i)
 		}
+	}
+	if err := ctx.Err(); err != nil {
+		return install{}, err // nobody was asked: that is no machine without PostgreSQL
 	}
 	slices.SortStableFunc(found, func(a, b install) int { return b.major - a.major })
 	for _, i := range found {
@@ -135,6 +139,9 @@ func inspect(ctx context.Context, bin string) (install, error) {
 	}
 	out, err := exec.CommandContext(ctx, filepath.Join(bin, "postgres"), "--version").Output()
 	if err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err() // "signal: killed" does not tell who did it
+		}
 		return install{}, fmt.Errorf("ask postgres for its version: %w", err)
 	}
 	m := regexp.MustCompile(versionPattern).FindSubmatch(out)
@@ -172,16 +179,50 @@ func (s *Server) fetch(ctx context.Context, need int) (install, error) {
 	if i, err := inspect(ctx, filepath.Join(folder, "bin")); err == nil {
 		return i, nil // fetched before
 	}
+	if err := ctx.Err(); err != nil {
+		return install{}, err // unpack could not be called back
+	}
 	if err := openFolder(s.cache()); err != nil {
 		return install{}, err
 	}
 	fetched := make(chan error, 1)
 	go func() { fetched <- unpack(folder, version, s.config.Mirror) }() // ends by itself: the fetcher takes no context
 	if err := s.await(ctx, fetched, "fetching PostgreSQL "+string(version)+", once"); err != nil {
+		if ctx.Err() != nil {
+			return install{}, ctx.Err()
+		}
 		return install{}, fmt.Errorf("this machine has no PostgreSQL and fetching version %s failed: install one (Debian: apt-get install postgresql), "+
 			"name its folder with --postgres-binaries, or name a running database with --postgres: %w", version, err)
 	}
 	return inspect(ctx, filepath.Join(folder, "bin"))
+}
+
+// Folders that unpack works in are named fetchPrefix and a number. One this old
+// is nobody's any more.
+const (
+	fetchPrefix   = "fetch-"
+	fetchOutdated = time.Hour
+)
+
+// sweep removes what fetches left behind whose process ended in the middle.
+func (s *Server) sweep(now time.Time) {
+	entries, err := os.ReadDir(s.cache())
+	if err != nil {
+		return // usually there is none
+	}
+	for _, e := range entries {
+		number, ours := strings.CutPrefix(e.Name(), fetchPrefix)
+		if _, err := strconv.ParseUint(number, 10, 64); err != nil || !ours || !e.IsDir() {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil || now.Sub(info.ModTime()) < fetchOutdated {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(s.cache(), e.Name())); err != nil {
+			s.config.Log.Warn("what a fetch left behind cannot be removed", "error", err)
+		}
+	}
 }
 
 // await waits for done and tells every few seconds that it still does.
@@ -209,7 +250,7 @@ func (s *Server) await(ctx context.Context, done <-chan error, what string) erro
 // empties the data folder; a data folder named "." cannot be emptied, so Start
 // ends there, under every user, with the binaries in place and nothing run.
 func unpack(folder string, version fetcher.PostgresVersion, mirror string) error {
-	work, err := os.MkdirTemp(filepath.Dir(folder), "fetch-")
+	work, err := os.MkdirTemp(filepath.Dir(folder), fetchPrefix)
 	if err != nil {
 		return err
 	}

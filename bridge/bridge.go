@@ -87,6 +87,8 @@ type Bridge struct {
 	patterns *ingest.Patterns
 	limits   limits
 	drain    time.Duration // drainTime, but in tests
+	// subscribed: the session at the other broker has our topics; belongs to Run's goroutine.
+	subscribed bool
 }
 
 // New makes a bridge, and says what is wrong with the config. It does not
@@ -187,7 +189,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 			return nil
 		}
 		wait = min(max(2*wait, 100*time.Millisecond), 5*time.Second)
-		s, err := b.connect(ctx, first)
+		s, err := b.connect(ctx)
 		if ctx.Err() != nil && s == nil {
 			return nil
 		}

@@ -59,7 +59,7 @@ func TestNoAcknowledgementBeforeTheLog(t *testing.T) {
 	events, up := connected()
 	gate := &testGate{hold: true}
 	crash := newBridge(t, broker.Addr(), gate, events)
-	first, err := crash.connect(t.Context(), true)
+	first, err := crash.connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,9 +38,10 @@ type session struct {
 var errFull = errors.New("more messages came than there is room for; what was taken is acknowledged, the rest comes again")
 
 // connect connects and subscribes. A broker that has kept the session has kept
-// its subscriptions; asking again would have retained messages sent again. The
-// first connection of a process asks, because topics may have changed.
-func (b *Bridge) connect(ctx context.Context, first bool) (*session, error) {
+// its subscriptions; asking again would have retained messages sent again. A
+// process asks until it was answered once, because topics may have changed, and
+// because a session may have been kept that was lost before its SUBACK.
+func (b *Bridge) connect(ctx context.Context) (*session, error) {
 	s := &session{bridge: b, intake: newIntake(b.limits), lost: make(chan error, 1)}
 	s.client = mqtt.NewClient(s.options())
 	token := s.client.Connect()
@@ -52,12 +53,16 @@ func (b *Bridge) connect(ctx context.Context, first bool) (*session, error) {
 	if connected, ok := token.(*mqtt.ConnectToken); ok {
 		s.resume = connected.SessionPresent()
 	}
-	if first || !s.resume {
+	if !s.resume {
+		b.subscribed = false
+	}
+	if !b.subscribed {
 		if err := s.subscribe(ctx); err != nil {
 			// What came meanwhile is unacknowledged and comes again.
 			s.client.Disconnect(quiesce)
 			return nil, err
 		}
+		b.subscribed = true
 	}
 	if b.config.Events.Connected != nil {
 		b.config.Events.Connected(s.resume)

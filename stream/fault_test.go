@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -232,6 +233,24 @@ func TestCloseTellsAllThatWait(t *testing.T) {
 		a.wait.Wait()
 		if failed, err := a.failed(); failed != 50 || !errors.Is(err, telemetry.ErrClosed) {
 			t.Errorf("%d of 50 failed, with %v", failed, err)
+		}
+	})
+}
+
+// Close waits for the last done too, and not only for the client's promises.
+func TestCloseWaitsForTheLastDone(t *testing.T) {
+	bubble(t, func(t *testing.T, _ *kfake.Cluster, c stream.Config) {
+		p := newProducer(t, openLog(t, c), stream.ProducerConfig{Linger: time.Minute})
+		var told atomic.Bool
+		p.Append(t.Context(), entry("d", 0), func(telemetry.Position, error) {
+			time.Sleep(time.Second)
+			told.Store(true)
+		})
+		if err := p.Close(ended(t)); !errors.Is(err, context.Canceled) {
+			t.Errorf("closed with %v", err)
+		}
+		if !told.Load() {
+			t.Error("Close has returned before done")
 		}
 	})
 }

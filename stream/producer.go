@@ -148,10 +148,11 @@ func (p *Producer) produce(a *pending) {
 }
 
 // finish is the one promise of all records: the client calls it once for each,
-// one after the other.
+// one after the other. The room comes back behind done: Close returns when all of
+// it is back.
 func (p *Producer) finish(r *kgo.Record, err error) {
 	a := r.Context.(*pending)
-	p.room.Release(a.cost)
+	defer p.room.Release(a.cost)
 	if err != nil {
 		a.fail(p.explain(r, err))
 		return

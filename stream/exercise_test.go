@@ -33,6 +33,7 @@ var exercises = map[string]func(*testing.T, stream.Config){
 	"two processes":              exerciseShare,
 	"retention has passed":       exerciseSkipped,
 	"the log lost records":       exerciseLost,
+	"commits during a claim":     exerciseOvertaken,
 }
 
 func exerciseAppend(t *testing.T, c stream.Config) {

@@ -223,13 +223,34 @@ func (s *session) claimOnce(ctx context.Context, partitions []int32) (map[int32]
 		case int(p) >= len(first.Next):
 			return nil, fmt.Errorf("partition %d is not in the log's answer", p)
 		case at > next.Next[p]:
-			return nil, &lostError{partition: p, seen: at, ends: next.Next[p]}
+			if err := s.reaches(ctx, first.Log, p, at); err != nil {
+				return nil, err
+			}
 		case at >= 0 && at < first.Next[p]:
 			s.skipped(p, at, first.Next[p])
 		}
 		start[p] = kgo.NewOffset().At(max(at, first.Next[p]))
 	}
 	return start, nil
+}
+
+// errLogChanged says that a claim was answered for a log that is not there any more.
+var errLogChanged = errors.New("the log has become another one during the claim")
+
+// reaches says whether the log goes as far as a claimed offset that is beyond its
+// end from before the claim: the last owner may have kept more meanwhile. The end
+// is asked anew, for only one from behind the claim can tell a loss.
+func (s *session) reaches(ctx context.Context, log uint64, partition int32, at int64) error {
+	_, next, err := s.topic.Bounds(ctx)
+	switch {
+	case err != nil:
+		return err
+	case next.Log != log || int(partition) >= len(next.Next):
+		return errLogChanged
+	case at > next.Next[partition]:
+		return &lostError{partition: partition, seen: at, ends: next.Next[partition]}
+	}
+	return nil
 }
 
 // skipped says that records were removed before the handler saw them: a reader

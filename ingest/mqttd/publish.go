@@ -37,9 +37,7 @@ func (c *conn) publish(flags byte, body *reader) (pass bool, err error) {
 			return false, err
 		}
 	}
-	// An empty retained message is how a retained one is taken back
-	// [MQTT-3.3.1-6]; it says nothing of a device.
-	if !c.ours || m.retain && len(m.payload) == 0 {
+	if !c.ours || c.takesBack(&m) {
 		if reserved(c.topic) {
 			c.deny(m)
 			return false, nil
@@ -57,6 +55,18 @@ func (c *conn) publish(flags byte, body *reader) (pass bool, err error) {
 	}
 	c.append(m)
 	return false, nil
+}
+
+// takesBack says whether the message takes back a retained one: an empty
+// retained message does [MQTT-3.3.1-6], it says nothing of a device. On
+// telemetry topics that is for those who may publish there; of others the gate
+// keeps it as a dead letter. mochi does not know the aliases of telemetry
+// topics, so one that comes by an alias is not for it either.
+func (c *conn) takesBack(m *message) bool {
+	if !m.retain || len(m.payload) > 0 || m.alias > 0 || c.route.Refused != nil {
+		return false
+	}
+	return c.principal.Open || !c.route.Me && c.principal.MayPublish(c.route.Device)
 }
 
 // readMessage takes a PUBLISH apart (section 3.3).
@@ -237,7 +247,7 @@ func (c *conn) append(m message) {
 		return
 	}
 	// At the limit telemetry goes its way all the same, it just is not retained.
-	m.retain = m.retain && c.server.mayRetain(c.topic)
+	m.retain = m.retain && len(m.payload) > 0 && c.server.mayRetain(c.topic)
 	if m.retain || c.subscribed() {
 		p.forward = c.copyOf(m)
 	}

@@ -108,6 +108,10 @@ func (s *session) holder() *conn {
 func (s *session) resume(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.will != nil { // set while c was taking over: the client is back in time
+		s.will.Stop()
+		s.will = nil
+	}
 	left := s.conn.unsettled()
 	for _, p := range s.orphans {
 		if !p.settled() {

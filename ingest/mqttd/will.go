@@ -86,6 +86,8 @@ func (s *Server) publishDue(c *conn, w *will) {
 }
 
 func (s *Server) publishWill(c *conn, w *will) {
+	retain := &w.forward.FixedHeader.Retain
+	*retain = *retain && s.mayRetain(w.forward.TopicName)
 	s.accept(w.message, func(o ingest.Outcome) {
 		if o.Err != nil {
 			s.log.Warn("a client's will was not kept", "client", c.client, "error", o.Err)

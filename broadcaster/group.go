@@ -30,6 +30,7 @@ type group struct {
 	pending map[string]pending
 	flushed uint64           // the place of the last flush
 	cursor  telemetry.Cursor // there
+	base    uint64           // matched there
 	due     time.Time        // of the next flush
 }
 
@@ -83,7 +84,7 @@ func (h *Hub) join(s *subscription) {
 	s.slot = len(g.members)
 	g.members = append(g.members, s)
 	s.live, s.late = true, true
-	s.joined, s.joinedAt, s.at = h.pos, h.vec, h.vec
+	s.joined, s.joinedAt, s.at, s.base = h.pos, h.vec, h.vec, g.matched
 	s.client.live = append(s.client.live, s)
 }
 
@@ -128,7 +129,7 @@ func (h *Hub) advance(g *group, s span, now time.Time) {
 	base := g.matched
 	g.matched += uint64(len(h.items))
 	if g.key.every > 0 {
-		h.hold(g, s)
+		h.hold(g, s, base)
 		if !now.Before(g.due) && len(g.pending) > 0 {
 			h.flush(g, s, now)
 		}
@@ -155,10 +156,11 @@ func sizeOf(items []Item) int {
 }
 
 // hold keeps each device's newest of the picked readings for the next flush.
-func (h *Hub) hold(g *group, s span) {
+// base is the group's matched count before them.
+func (h *Hub) hold(g *group, s span, base uint64) {
 	if len(g.pending) == 0 && len(h.items) > 0 {
 		// Nothing waits: all before this round counts as flushed.
-		g.flushed, g.cursor = s.from, h.vec
+		g.flushed, g.cursor, g.base = s.from, h.vec, base
 	}
 	next := 0
 	for i := range h.items {
@@ -180,36 +182,37 @@ func (h *Hub) flush(g *group, s span, now time.Time) {
 	slices.SortFunc(all, func(a, b pending) int { return cmp.Compare(a.seq, b.seq) })
 	frames := make(map[uint64]*frame)
 	for _, m := range g.members {
-		from, before := g.flushed, g.cursor
+		begin := frame{from: g.flushed, before: g.cursor, base: g.base}
 		if m.joined > g.flushed {
-			from, before = m.joined, m.joinedAt
+			begin = frame{from: m.joined, before: m.joinedAt, base: m.base}
 		}
-		f := frames[from]
+		f := frames[begin.from]
 		if f == nil {
-			f = g.encode(all, from, before, s)
-			frames[from] = f
+			f = g.encode(all, begin, s)
+			frames[begin.from] = f
 		}
 		if f.matched > 0 {
 			h.jobs = append(h.jobs, job{m, f})
 		}
 	}
 	clear(g.pending)
-	g.flushed, g.cursor, g.due = s.to, s.after, now.Add(g.key.every)
+	g.flushed, g.cursor, g.base, g.due = s.to, s.after, g.matched, now.Add(g.key.every)
 }
 
-func (g *group) encode(all []pending, from uint64, before telemetry.Cursor, s span) *frame {
+// encode completes a frame that has its beginning with what waits since then.
+func (g *group) encode(all []pending, f frame, s span) *frame {
 	var items []Item
 	for _, p := range all {
-		if p.seq >= from {
+		if p.seq >= f.from {
 			items = append(items, p.item)
 		}
 	}
-	f := &frame{from: from, to: s.to, before: before, after: s.after, matched: len(items), base: g.matched}
+	f.to, f.after, f.matched = s.to, s.after, len(items)
 	if len(items) > 0 {
-		batch := Batch{Items: items, From: before, To: s.after}
+		batch := Batch{Items: items, From: f.before, To: f.after}
 		f.bytes = g.key.form.Readings(nil, g.key.id, &batch)
 	}
-	return f
+	return &f
 }
 
 // picker picks what a query wants from entries. parsed are the entries'

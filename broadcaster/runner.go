@@ -316,11 +316,7 @@ func (r *runner) finishShared() error {
 	if f == nil {
 		return errLost
 	}
-	err := r.arrive(f.bytes)
-	if err != nil {
-		r.s.base += uint64(f.matched)
-	}
-	return err
+	return r.arrive(f.bytes)
 }
 
 // arrive offers the last bytes and joins, if the client is ready to take them.

@@ -26,7 +26,7 @@ type subscription struct {
 	at        telemetry.Cursor // behind all that was sent, while not live; zero: begin now
 	late      bool             // it was live and lags: what leaves the ring is skipped
 	seq       uint64           // when late: the place of at in the ring
-	base      uint64           // when late: the group's matched count there
+	base      uint64           // the group's matched count: when live, at joined; when late, at seq
 	snapshot  bool             // latest values are to be sent first
 	announced bool             // the event live was sent
 	over      bool             // it has ended

@@ -46,6 +46,9 @@ func (b *Bridge) connect(ctx context.Context) (*session, error) {
 	s.client = mqtt.NewClient(s.options())
 	token := s.client.Connect()
 	if err := wait(ctx, token); err != nil {
+		// The broker may have made a new session whose CONNACK we never saw; the
+		// next one would then look kept, without a subscription.
+		b.subscribed = false
 		s.client.Disconnect(0)
 		return nil, fmt.Errorf("connect to %s: %w: check that a broker listens there, user and password",
 			b.address.Redacted(), err)

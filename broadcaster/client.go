@@ -306,8 +306,4 @@ func (c *Client) drop(r Reason) {
 }
 
 // Behind says whether the client has not yet taken what it was given.
-func (c *Client) Behind() bool {
-	c.out.mu.Lock()
-	defer c.out.mu.Unlock()
-	return c.out.draining
-}
+func (c *Client) Behind() bool { return c.out.busy() }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"millrace/telemetry"
@@ -15,7 +16,7 @@ func (r *runner) catchUp(ctx context.Context) error {
 	r.h.mu.Lock()
 	to := r.h.vec
 	r.h.mu.Unlock()
-	if err := r.readLog(ctx, to); err != nil {
+	if err := r.readLog(ctx, to); err != nil && !errors.Is(err, errPage) {
 		return err
 	}
 	return r.deliver(ctx)
@@ -23,7 +24,11 @@ func (r *runner) catchUp(ctx context.Context) error {
 
 // excerpt reads a piece of the log and ends.
 func (r *runner) excerpt(ctx context.Context) error {
-	if err := r.readLog(ctx, r.s.query.Until); err != nil {
+	err := r.readLog(ctx, r.s.query.Until)
+	switch {
+	case errors.Is(err, errPage):
+		return r.deliver(ctx) // the next leg goes on
+	case err != nil:
 		return err
 	}
 	if err := r.settle(ctx); err != nil {
@@ -33,18 +38,21 @@ func (r *runner) excerpt(ctx context.Context) error {
 }
 
 // readLog takes in hand, and sends, what the log has up to a cursor. What is
-// gone is told as a gap.
+// gone is told as a gap. errPage: the client is slow; what is in hand is to be
+// delivered now, without a place among the readers, before r.at is read on from.
 func (r *runner) readLog(ctx context.Context, to telemetry.Cursor) error {
 	release, err := r.admit(ctx)
 	if err != nil {
 		return err
 	}
+	release = sync.OnceFunc(release)
 	defer release()
 	first, next, err := r.h.log.Bounds(ctx)
 	if err != nil {
 		return fmt.Errorf("broadcaster: bounds of the log: %w", err)
 	}
 	if err := gone(r.at, first, next); err != nil {
+		release() // the client decides how long it takes
 		return r.gap(ctx, first, next)
 	}
 	r.at = merge(r.at, telemetry.Cursor{Log: to.Log, Next: make([]int64, len(to.Next))})
@@ -56,7 +64,7 @@ func (r *runner) readLog(ctx context.Context, to telemetry.Cursor) error {
 		return ctx.Err()
 	case errors.Is(err, telemetry.ErrGone):
 		return nil // the bounds will tell on the next leg
-	case errors.Is(err, errLeft):
+	case errors.Is(err, errLeft), errors.Is(err, errPage):
 		return err
 	case err != nil:
 		return fmt.Errorf("broadcaster: read the log: %w", err)
@@ -81,10 +89,29 @@ func (r *runner) handle(ctx context.Context, records []telemetry.Record, to tele
 			return err
 		}
 		if r.post.full() {
-			if err := r.deliver(ctx); err != nil {
+			if err := r.turn(ctx); err != nil {
 				return err
 			}
 		}
+	}
+	return r.turn(ctx)
+}
+
+// placePatience is how long a place among those that read log or history is kept
+// for a client that has not yet taken what it was given. Clients that read
+// need less; those that do not must not keep the others waiting.
+const placePatience = 10 * time.Millisecond
+
+// turn delivers what is in hand while log or history is being read. errPage:
+// the client is slow, and the place is to be given up first.
+func (r *runner) turn(ctx context.Context) error {
+	switch {
+	case r.s.query.Speed > 0 || r.held():
+		// Playback has places of its own, and must not lose them.
+	case !r.post.full() && r.out.busy():
+		return ctx.Err() // there is room for more
+	case !r.out.idleWithin(ctx, placePatience):
+		return errPage
 	}
 	return r.deliver(ctx)
 }
@@ -155,7 +182,7 @@ func (r *runner) gap(ctx context.Context, first, next telemetry.Cursor) error {
 	return nil
 }
 
-// errPage ends a page of history.
+// errPage ends a page of log or history.
 var errPage = errors.New("the page is full")
 
 // pageItems is how much of history playback reads ahead: a snapshot of the
@@ -168,6 +195,7 @@ func (r *runner) replay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	release = sync.OnceFunc(release)
 	defer release()
 	playing := r.s.query.Speed > 0
 	var page []Item
@@ -196,6 +224,9 @@ func (r *runner) replay(ctx context.Context) error {
 		return err
 	case err != nil && !full:
 		return fmt.Errorf("broadcaster: replay: %w", err)
+	}
+	if !playing {
+		release() // the client decides how long it takes
 	}
 	if err := r.playPage(ctx, page); err != nil || full {
 		return err
@@ -230,7 +261,7 @@ func (r *runner) tell(ctx context.Context, item Item) error {
 	r.take(item)
 	r.at = telemetry.Cursor{Time: item.Time, Device: item.Device}
 	if r.post.full() || time.Since(r.post.sent) > longTick {
-		return r.deliver(ctx)
+		return r.turn(ctx)
 	}
 	return nil
 }

@@ -113,6 +113,21 @@ func (o *outlet) wait(ctx context.Context) error {
 	}
 }
 
+// idleWithin says whether nothing is queued, or will be before the time is over;
+// also true if the client is gone or ctx ends, which whoever sends will notice.
+func (o *outlet) idleWithin(ctx context.Context, d time.Duration) bool {
+	brief, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return !errors.Is(o.wait(brief), context.DeadlineExceeded) || ctx.Err() != nil
+}
+
+// busy says whether something is queued.
+func (o *outlet) busy() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.draining
+}
+
 // errLeft ends a runner whose client is gone.
 var errLeft = errors.New("the client is gone")
 

@@ -232,7 +232,7 @@ func (r *runner) pace(ctx context.Context, t time.Time) error {
 // deliver sends what is in hand, unless Query.Every says later.
 func (r *runner) deliver(ctx context.Context) error {
 	p, s := &r.post, r.s
-	if s.query.Every > 0 && time.Since(p.sent) < s.query.Every && len(p.unsent) == 0 {
+	if r.held() {
 		return ctx.Err()
 	}
 	if len(p.unsent) == 0 {
@@ -248,6 +248,12 @@ func (r *runner) deliver(ctx context.Context) error {
 	s.at = p.unsentAt
 	p.gone(time.Now())
 	return nil
+}
+
+// held says whether Query.Every lets nothing be sent yet.
+func (r *runner) held() bool {
+	p, every := &r.post, r.s.query.Every
+	return every > 0 && time.Since(p.sent) < every && len(p.unsent) == 0
 }
 
 // settle sends all that is in hand, when Query.Every allows.

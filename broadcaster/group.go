@@ -85,6 +85,7 @@ func (h *Hub) join(s *subscription) {
 	g.members = append(g.members, s)
 	s.live, s.late = true, true
 	s.joined, s.joinedAt, s.at, s.base = h.pos, h.vec, h.vec, g.matched
+	s.told = time.Now().UnixNano()
 	s.client.live = append(s.client.live, s)
 }
 

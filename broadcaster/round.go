@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"millrace/telemetry"
 )
 
 // The tick: a round comes at once if the last one began longer than shortTick
@@ -131,7 +133,9 @@ func offerAll(jobs []job, now int64) (refused []job) {
 	for _, j := range jobs {
 		if !j.s.client.out.offer(j.f.bytes, now) {
 			refused = append(refused, j)
+			continue
 		}
+		j.s.told = now
 	}
 	return refused
 }
@@ -150,9 +154,10 @@ func (h *Hub) end(now time.Time) {
 	}
 }
 
-// beat gives clients to which nothing was written for a while a sign of life,
-// with the cursors of their subscriptions: a filter that matches rarely must
-// not leave the client with a cursor that is gone when it needs it.
+// beat gives live subscriptions that were told nothing for a while a sign of
+// life with their cursor: one whose filter matches rarely must not have a cursor
+// that is gone when the client needs it, however busy its neighbours on the same
+// connection are. A client without live subscriptions gets a bare one.
 func (h *Hub) beat(now time.Time) {
 	if now.Sub(h.beaten) < housekeeping {
 		return
@@ -160,18 +165,24 @@ func (h *Hub) beat(now time.Time) {
 	h.beaten = now
 	since := now.Add(-h.limits.Heartbeat).UnixNano()
 	for c := range h.clients {
-		if c.out == nil || !c.out.quiet(since, now.UnixNano()) {
-			continue
-		}
-		if len(c.live) == 0 {
+		if len(c.live) == 0 && c.out != nil && c.out.quiet(since, now.UnixNano()) {
 			c.out.offer(c.form.Event(nil, "", &Event{Name: EventBeat}), now.UnixNano())
 		}
 		for _, s := range c.live {
-			e := Event{Name: EventBeat}
-			if len(s.group.pending) == 0 {
-				e.Cursor = h.vec
+			if s.told <= since {
+				s.beat(h.vec, now.UnixNano())
 			}
-			c.out.offer(c.form.Event(nil, s.id, &e), now.UnixNano())
 		}
+	}
+}
+
+// beat is tried again in the next second if the client is not ready.
+func (s *subscription) beat(at telemetry.Cursor, now int64) {
+	e := Event{Name: EventBeat}
+	if len(s.group.pending) == 0 {
+		e.Cursor = at
+	}
+	if s.client.out.offer(s.client.form.Event(nil, s.id, &e), now) {
+		s.told = now
 	}
 }

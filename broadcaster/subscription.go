@@ -22,6 +22,7 @@ type subscription struct {
 	slot     int              // in group.members
 	joined   uint64           // where it became live
 	joinedAt telemetry.Cursor // there
+	told     int64            // UnixNano of when the client was last sent something of it
 
 	at        telemetry.Cursor // behind all that was sent, while not live; zero: begin now
 	late      bool             // it was live and lags: what leaves the ring is skipped

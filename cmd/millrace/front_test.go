@@ -117,7 +117,7 @@ func TestReplayToAFullDiskFails(t *testing.T) {
 	}
 	defer full.Close()
 	var said bytes.Buffer
-	replay := exec.CommandContext(t.Context(), testkit.Binary(t), "replay", "--data", d.data, "--from=-1h", "--to="+time.Now().UTC().Format(time.RFC3339))
+	replay := exec.CommandContext(t.Context(), testkit.Binary(t), "replay", "--data", d.data, "--from=-1h", "--to="+time.Now().UTC().Format(time.RFC3339Nano))
 	replay.Stdout, replay.Stderr = full, &said
 	if err := replay.Run(); err == nil || !strings.Contains(said.String(), "cannot write") {
 		t.Errorf("ended with %v\n%s", err, said.String())
